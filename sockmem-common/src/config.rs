@@ -1,0 +1,199 @@
+//! What user space tells the programs before they are loaded, and what they count.
+
+/// Offset of a field that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+macro_rules! layout {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Byte offsets of kernel fields, resolved from the running kernel's BTF
+        /// and patched into `.rodata`, where the verifier takes them as constants.
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Layout {
+            $($(#[$doc])* pub $name: u32,)*
+        }
+        impl Layout {
+            /// Every field absent.
+            pub const NONE: Layout = Layout { $($name: ABSENT,)* };
+            /// The fields' names, in order.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($name),)*];
+        }
+    };
+}
+
+layout! {
+    /// `sock.sk_backlog.rmem_alloc.counter`, 4 bytes.
+    rmem_alloc,
+    /// `sock.sk_backlog.len`, 4 bytes.
+    backlog_len,
+    /// `sock.sk_wmem_queued`, 4 bytes.
+    wmem_queued,
+    /// `sock.sk_forward_alloc`, 4 bytes.
+    forward_alloc,
+    /// `sock.sk_wmem_alloc.refs.counter`, 4 bytes, biased by 1.
+    wmem_alloc,
+    /// `sock.sk_omem_alloc.counter`, 4 bytes.
+    omem_alloc,
+    /// `sock.sk_rcvbuf`, 4 bytes.
+    rcvbuf,
+    /// `sock.sk_sndbuf`, 4 bytes.
+    sndbuf,
+    /// `sock.sk_lock.owned`, 4 bytes (`int`).
+    lock_owned,
+    /// `sock.sk_protocol`, 2 bytes.
+    protocol,
+    /// `sock.sk_socket`, pointer.
+    socket,
+    /// `sock.__sk_common.skc_family`, 2 bytes.
+    family,
+    /// `sock.__sk_common.skc_state`, 1 byte.
+    state,
+    /// `sock.__sk_common.skc_num`, 2 bytes, host order.
+    num,
+    /// `sock.__sk_common.skc_dport`, 2 bytes, network order.
+    dport,
+    /// `sock.__sk_common.skc_daddr`, 4 bytes.
+    daddr,
+    /// `sock.__sk_common.skc_rcv_saddr`, 4 bytes.
+    rcv_saddr,
+    /// `sock.__sk_common.skc_v6_daddr`, 16 bytes.
+    v6_daddr,
+    /// `sock.__sk_common.skc_v6_rcv_saddr`, 16 bytes.
+    v6_rcv_saddr,
+    /// `sock.__sk_common.skc_cookie.counter`, 8 bytes.
+    cookie,
+    /// `sock.__sk_common.skc_net.net`, pointer.
+    net,
+    /// `net.ns.inum`, 4 bytes.
+    net_inum,
+    /// From a `struct socket` to its inode number: `socket_alloc.vfs_inode.i_ino`, 8 bytes.
+    socket_ino,
+    /// `tcp_sock.rcv_nxt`, 4 bytes.
+    rcv_nxt,
+    /// `tcp_sock.copied_seq`, 4 bytes.
+    copied_seq,
+    /// `tcp_sock.write_seq`, 4 bytes.
+    write_seq,
+    /// `tcp_sock.snd_una`, 4 bytes.
+    snd_una,
+    /// `tcp_sock.snd_nxt`, 4 bytes.
+    snd_nxt,
+    /// `tcp_sock.out_of_order_queue.rb_node`, pointer.
+    ofo_root,
+    /// `sk_buff.sk`, pointer.
+    skb_sk,
+    /// `sk_buff.truesize`, 4 bytes.
+    skb_truesize,
+    /// `sk_buff.len`, 4 bytes.
+    skb_len,
+    /// `task_struct.tgid`, 4 bytes.
+    task_tgid,
+    /// `task_struct.pid`, 4 bytes.
+    task_pid,
+    /// `sock.sk_userlocks`: byte that holds it.
+    userlocks,
+    /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 5.15).
+    userlocks_shift,
+}
+
+const _: () = assert!(size_of::<Layout>() == 36 * 4);
+
+/// `Settings::flags`: trace every TCP socket, whoever owns it.
+pub const SET_ALL: u32 = 1;
+/// `Settings::flags`: children of traced processes are traced too.
+pub const SET_FOLLOW: u32 = 2;
+/// `Settings::flags`: `bpf_get_socket_cookie` works in tracing programs (5.12 and later).
+pub const SET_COOKIE: u32 = 4;
+/// `Settings::flags`: kprobe arguments are laid out as on aarch64 (else x86-64).
+pub const SET_AARCH64: u32 = 8;
+/// `Settings::flags`: sockets with a wanted port are traced, whoever owns them.
+pub const SET_PORTS: u32 = 16;
+/// `Settings::flags`: no event per change (state and totals only); for measuring.
+pub const SET_QUIET: u32 = 32;
+
+/// Fixed for the life of a trace; patched into `.rodata`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// A socket is idle when no payload has moved for this long.
+    pub idle_after_ns: u64,
+    /// At most one event per socket in this span; 0 sends every change.
+    pub coalesce_ns: u64,
+    /// `SET_*`.
+    pub flags: u32,
+    /// The tracer's own thread-group id.
+    pub self_tgid: u32,
+    /// Bytes of events per CPU between two wake-ups of the reader.
+    pub wakeup_bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Settings>() == 32);
+
+/// Counted per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Changes seen: `sent + merged + dropped_ring` once the trace is at rest.
+    pub seen: u64,
+    /// Changes sent as records of their own.
+    pub sent: u64,
+    /// Changes folded into a later record of the same socket (coalesced mode), or not asked for.
+    pub merged: u64,
+    /// Changes not sent because the ring buffer was full.
+    pub dropped_ring: u64,
+    /// Sockets not traced because the state map was full.
+    pub dropped_map: u64,
+    /// Life-cycle records that did not fit into the ring and were kept in the state maps.
+    pub parked: u64,
+    /// Life-cycle records that fitted nowhere: a closed socket's totals are missing.
+    pub lost_closed: u64,
+    /// Events' bytes since the last wake-up. Scratch.
+    pub since_wakeup: u64,
+    /// Serial number for `SockState::id`. Scratch.
+    pub serial: u64,
+    /// Sockets that waited in a full list (tracepoint tier): read at the next resync instead.
+    pub pending_full: u64,
+    /// Return probes whose entry was not found (kprobe tier).
+    pub lost_entry: u64,
+}
+
+const _: () = assert!(size_of::<Stats>() == 88);
+
+/// Entries in one CPU's list of touched sockets (tracepoint tier). A power of two.
+pub const PENDING_SLOTS: usize = 64;
+
+/// Sockets to read again when the section they were touched in ends (tracepoint tier).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Entries in use.
+    pub len: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// `struct sock *`.
+    pub socks: [u64; PENDING_SLOTS],
+}
+
+const _: () = assert!(size_of::<Pending>() == 8 + 8 * PENDING_SLOTS);
+
+/// The audit's result, per CPU: live counters compared with the last observed ones.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AuditStats {
+    /// Comparisons made.
+    pub checks: u64,
+    /// `rmem_alloc` differed.
+    pub miss_rmem_alloc: u64,
+    /// `wmem_queued` differed.
+    pub miss_wmem_queued: u64,
+    /// `forward_alloc` differed.
+    pub miss_forward_alloc: u64,
+    /// Comparisons with at least one difference.
+    pub misses: u64,
+    /// `hook::*` of the last observation before the last miss.
+    pub last_miss_hook: u64,
+}
+
+const _: () = assert!(size_of::<AuditStats>() == 48);

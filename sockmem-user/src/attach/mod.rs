@@ -1,0 +1,1 @@
+//! The program table and the one loader that walks it.

@@ -1,0 +1,1 @@
+//! Drains the ring buffer and reads the state maps.

@@ -1,0 +1,1 @@
+//! Facts about the host: `/proc`, sock_diag, sysctl, namespaces, capabilities.

@@ -1,0 +1,1 @@
+//! Facts about the running kernel: its BTF, and the field offsets resolved from it.

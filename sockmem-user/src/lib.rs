@@ -1,0 +1,15 @@
+//! The library behind `sockmem-trace`: from kernel hooks to the sentence a person reads.
+//!
+//! Layers, imports pointing down only (`tests/layers.rs` keeps it so):
+//! `cli` → `sinks` → `model` → `decode` → `collect` → `attach` → `kernel` / `host`.
+//! `decode` and `model` are pure: no aya, no files, no clock of their own.
+//! `ARCHITECTURE.md` shows the flow.
+
+pub mod attach;
+pub mod cli;
+pub mod collect;
+pub mod decode;
+pub mod host;
+pub mod kernel;
+pub mod model;
+pub mod sinks;

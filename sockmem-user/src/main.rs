@@ -1,0 +1,2 @@
+//! The `sockmem-trace` command.
+fn main() {}

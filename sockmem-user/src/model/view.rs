@@ -1,0 +1,402 @@
+//! What every sink renders: one immutable picture of the trace at one moment.
+//! Sizes are bytes, times nanoseconds; `None` means not known, never zero.
+
+use std::collections::BTreeMap;
+
+use sockmem_common::Reason;
+
+/// How a counter's values were obtained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coverage {
+    /// Every change was observed when it happened.
+    Exact,
+    /// Read at intervals; changes in between are not seen.
+    Sampled,
+}
+
+/// Which kind of hook the trace rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// fentry/fexit and BTF tracepoints.
+    Fentry,
+    /// kprobes and kretprobes.
+    Kprobe,
+    /// Tracepoints alone.
+    Tracepoint,
+}
+
+impl Tier {
+    /// The name used in JSON and by `--tier`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Fentry => "fentry",
+            Tier::Kprobe => "kprobe",
+            Tier::Tracepoint => "tracepoint",
+        }
+    }
+}
+
+/// Changes seen and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    /// Changes seen by the programs.
+    pub seen: u64,
+    /// Sent as events.
+    pub sent: u64,
+    /// Folded into a later event of the same socket (coalesced mode).
+    pub merged: u64,
+    /// Not sent: the ring buffer was full. Costs detail, never totals.
+    pub dropped_ring: u64,
+    /// Sockets not traced: the state map was full.
+    pub dropped_map: u64,
+    /// Closed sockets whose totals are missing.
+    pub lost_closed: u64,
+    /// Program runs the kernel skipped because one was already running on that CPU.
+    pub recursion_misses: Option<u64>,
+}
+
+/// Who a socket belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnerKind {
+    /// A process holds it open.
+    Process,
+    /// Waits in its listener's accept queue.
+    Listener,
+    /// Closed by its process, still alive in the kernel.
+    Orphan,
+    /// Not known.
+    Unknown,
+}
+
+impl OwnerKind {
+    /// The name used in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            OwnerKind::Process => "process",
+            OwnerKind::Listener => "listener",
+            OwnerKind::Orphan => "orphan",
+            OwnerKind::Unknown => "unknown",
+        }
+    }
+}
+
+/// Who a socket belongs to, with names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerView {
+    /// Thread-group id; for a listener's child the listener's, for an orphan the last one.
+    pub pid: Option<u32>,
+    /// As the kernel gives it; unescaped.
+    pub comm: Option<String>,
+    /// Path in the cgroup hierarchy; unescaped.
+    pub cgroup: Option<String>,
+    /// What the relation is.
+    pub kind: OwnerKind,
+}
+
+/// Answers to "do buffers stay resident while idle, or grow only with traffic?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Answer {
+    /// Memory comes and goes with traffic; idle connections hold (almost) nothing.
+    TrafficDriven,
+    /// Idle connections hold memory.
+    ResidentWhileIdle,
+    /// Memory grew throughout the trace and did not come back.
+    Growing,
+    /// Too little idle time was seen to tell.
+    NotEnoughIdleTime,
+}
+
+impl Answer {
+    /// The name used in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Answer::TrafficDriven => "traffic-driven",
+            Answer::ResidentWhileIdle => "resident-while-idle",
+            Answer::Growing => "growing",
+            Answer::NotEnoughIdleTime => "not-enough-idle-time",
+        }
+    }
+}
+
+/// The name of a reason in JSON and text; `None` is `"none"`.
+#[must_use]
+pub fn reason_name(reason: Option<Reason>) -> &'static str {
+    match reason {
+        Some(Reason::Unread) => "unread",
+        Some(Reason::Unacked) => "unacked",
+        Some(Reason::Unsent) => "unsent",
+        Some(Reason::OutOfOrder) => "out-of-order",
+        Some(Reason::Reserved) => "reserved",
+        None => "none",
+    }
+}
+
+/// An answer with its numbers and, in words, its reasons.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The answer.
+    pub answer: Answer,
+    /// The answer in plain words, one to a few sentences, with the numbers it rests on.
+    pub text: String,
+    /// Mean bytes held while idle (over sockets: the sum of their means); `None` without idle time.
+    pub idle_resident_mean_bytes: Option<u64>,
+    /// Most bytes held by one socket while idle; `None` without idle time.
+    pub idle_resident_max_bytes: Option<u64>,
+    /// The mean by reason; reasons that held nothing are left out.
+    pub reasons: BTreeMap<Reason, u64>,
+}
+
+/// Which limit changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `sk_rcvbuf`.
+    Rcvbuf,
+    /// `sk_sndbuf`.
+    Sndbuf,
+}
+
+/// What changed a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitCause {
+    /// The application set it (`SOCK_RCVBUF_LOCK` / `SOCK_SNDBUF_LOCK` is on).
+    Setsockopt,
+    /// The kernel raised it.
+    Autotune,
+    /// The kernel lowered it.
+    Clamp,
+    /// Not known.
+    Unknown,
+}
+
+/// A limit changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitChange {
+    /// When; `CLOCK_MONOTONIC`.
+    pub at_ns: u64,
+    /// Which.
+    pub what: Limit,
+    /// Bytes before.
+    pub from: u32,
+    /// Bytes after.
+    pub to: u32,
+    /// By what.
+    pub cause: LimitCause,
+}
+
+/// One bucket of a timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Start; `CLOCK_MONOTONIC`.
+    pub start_ns: u64,
+    /// Lowest `resident` in it.
+    pub min: u64,
+    /// Highest `resident` in it.
+    pub max: u64,
+    /// `resident` at its end.
+    pub last: u64,
+}
+
+/// One socket.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketView {
+    /// Identity within the trace.
+    pub id: u64,
+    /// `sk_cookie`.
+    pub cookie: Option<u64>,
+    /// Inode of its file; `None` without a file.
+    pub inode: Option<u64>,
+    /// `"tcp"`.
+    pub protocol: &'static str,
+    /// `"inet"` or `"inet6"`.
+    pub family: &'static str,
+    /// TCP state, as `ss` names it in JSON's form (`"ESTABLISHED"`, `"CLOSE_WAIT"`, …).
+    pub state: &'static str,
+    /// `address:port`, IPv6 in brackets.
+    pub local: String,
+    /// `address:port`, IPv6 in brackets.
+    pub remote: String,
+    /// Inode number of its network namespace.
+    pub netns: Option<u32>,
+    /// Whose it is.
+    pub owner: OwnerView,
+    /// `sk_backlog.rmem_alloc`.
+    pub rmem_alloc: u64,
+    /// `sk_rcvbuf`: a limit.
+    pub rcvbuf: Option<u64>,
+    /// `sk_wmem_alloc` without its bias.
+    pub wmem_alloc: Option<u64>,
+    /// `sk_sndbuf`: a limit.
+    pub sndbuf: Option<u64>,
+    /// `sk_forward_alloc`.
+    pub forward_alloc: i64,
+    /// `sk_wmem_queued`.
+    pub wmem_queued: u64,
+    /// `sk_omem_alloc`.
+    pub optmem: Option<u64>,
+    /// `sk_backlog.len`.
+    pub backlog: Option<u64>,
+    /// `sk_drops`.
+    pub drops: Option<u64>,
+    /// `rmem_alloc + wmem_queued + forward_alloc`.
+    pub resident: u64,
+    /// `rcv_nxt - copied_seq`; `None` for a listener.
+    pub unread_bytes: Option<u64>,
+    /// `write_seq - snd_una`; `None` for a listener.
+    pub unacked_bytes: Option<u64>,
+    /// Change of `resident` per second over the last interval.
+    pub rate_bytes_per_s: Option<i64>,
+    /// When the trace first saw it; `CLOCK_MONOTONIC`.
+    pub first_seen_ns: u64,
+    /// When it was last observed (now, or when it was destroyed); `CLOCK_MONOTONIC`.
+    pub last_seen_ns: u64,
+    /// Whether it was destroyed.
+    pub closed: bool,
+    /// Highest `resident`.
+    pub resident_peak_bytes: u64,
+    /// Highest `rmem_alloc`.
+    pub rmem_peak_bytes: u64,
+    /// Highest `wmem_queued`.
+    pub wmem_queued_peak_bytes: u64,
+    /// Exact mean of `resident` over the time it was seen; `None` over no time.
+    pub resident_mean_bytes: Option<u64>,
+    /// Time since payload last moved.
+    pub quiet_ns: u64,
+    /// Whether that makes it idle now.
+    pub idle: bool,
+    /// Total time spent idle.
+    pub idle_ns: u64,
+    /// Exact mean of `resident` over idle time; `None` without idle time.
+    pub idle_resident_mean_bytes: Option<u64>,
+    /// Highest `resident` while idle; `None` without idle time.
+    pub idle_resident_max_bytes: Option<u64>,
+    /// The reason that held most while idle.
+    pub idle_reason: Option<Reason>,
+    /// Exact mean over idle time, by reason.
+    pub idle_reasons: BTreeMap<Reason, u64>,
+    /// Sum of increases of `resident` since first seen.
+    pub charged_bytes: u64,
+    /// Sum of decreases.
+    pub released_bytes: u64,
+    /// Observed changes.
+    pub changes: u64,
+    /// This socket's answer.
+    pub verdict: Answer,
+    /// Changes of its limits, oldest first.
+    pub limits: Vec<LimitChange>,
+    /// `resident` over time, oldest first.
+    pub timeline: Vec<Bucket>,
+}
+
+/// Sums over sockets that are alive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// How many.
+    pub sockets: u64,
+    /// How many of them are idle now.
+    pub idle_sockets: u64,
+    /// Sum of `resident`.
+    pub resident: u64,
+    /// Sum of `rmem_alloc`.
+    pub rmem_alloc: u64,
+    /// Sum of `wmem_queued`.
+    pub wmem_queued: u64,
+    /// Sum of `forward_alloc`.
+    pub forward_alloc: i64,
+    /// Sum of `backlog`; `None` where not known of some.
+    pub backlog: Option<u64>,
+    /// Sum of unread payload.
+    pub unread_bytes: u64,
+    /// Sum of unacknowledged payload.
+    pub unacked_bytes: u64,
+    /// Sum of `resident` of the sockets that are idle now.
+    pub idle_resident: u64,
+}
+
+/// The sockets of one owner: a process, the unaccepted children of its listeners, its orphans.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupView {
+    /// Whose.
+    pub owner: OwnerView,
+    /// For a listener's children the listener's address; else `None`.
+    pub listener: Option<String>,
+    /// Whether the process has ended.
+    pub exited: bool,
+    /// Sums now.
+    pub totals: Totals,
+    /// Sockets seen over the whole trace, closed ones included.
+    pub sockets_seen: u64,
+    /// Highest sum of `resident`, at the resolution of the events received.
+    pub resident_peak_bytes: u64,
+    /// Exact mean of the sum of `resident` over the trace; `None` over no time.
+    pub resident_mean_bytes: Option<u64>,
+    /// Sum of increases.
+    pub charged_bytes: u64,
+    /// Sum of decreases.
+    pub released_bytes: u64,
+    /// The group's answer.
+    pub verdict: Verdict,
+    /// Sum of `resident` over time.
+    pub timeline: Vec<Bucket>,
+}
+
+/// skb sizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TruesizeView {
+    /// skbs counted.
+    pub count: u64,
+    /// Median `skb->truesize`, within 3.2 %.
+    pub p50: u64,
+    /// Within 3.2 %.
+    pub p90: u64,
+    /// Within 3.2 %.
+    pub p99: u64,
+    /// Largest.
+    pub max: u64,
+    /// Sum of truesize divided by sum of payload; `None` where no payload was counted.
+    pub payload_ratio: Option<f64>,
+}
+
+/// The whole picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Start of the trace; `CLOCK_REALTIME`.
+    pub start_unix_ns: u64,
+    /// This moment; `CLOCK_REALTIME`.
+    pub now_unix_ns: u64,
+    /// Length of the trace.
+    pub duration_ns: u64,
+    /// Kind of hooks.
+    pub tier: Tier,
+    /// How each counter was obtained, by the counter's name.
+    pub coverage: BTreeMap<&'static str, Coverage>,
+    /// What became of the changes.
+    pub loss: Loss,
+    /// `--idle-after`.
+    pub idle_after_ns: u64,
+    /// Whether this kernel keeps `forward_alloc` on idle sockets (before 6.0), as observed or
+    /// told by the loader; `None` where not known.
+    pub keeps_forward_alloc: Option<bool>,
+    /// By owner, largest `resident` first.
+    pub groups: Vec<GroupView>,
+    /// Live sockets, largest `resident` first.
+    pub sockets: Vec<SocketView>,
+    /// Sockets destroyed during the trace, largest peak first; the oldest are dropped
+    /// from this list beyond its bound, never from the sums.
+    pub closed: Vec<SocketView>,
+    /// Sums over live sockets.
+    pub totals: Totals,
+    /// Sum of `resident` over time.
+    pub timeline: Vec<Bucket>,
+    /// Highest sum of `resident`, at the resolution of the events received.
+    pub resident_peak_bytes: u64,
+    /// The answer.
+    pub verdict: Verdict,
+    /// skb sizes; `None` where not counted.
+    pub truesize: Option<TruesizeView>,
+    /// Time from the first byte queued to an empty queue, by socket and direction, p50/p99/max
+    /// in nanoseconds; `None` where none was seen.
+    pub drain_ns: Option<(u64, u64, u64)>,
+}

@@ -1,0 +1,1 @@
+//! Outputs: every one renders the same `model::View`.
