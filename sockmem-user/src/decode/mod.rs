@@ -1,5 +1,5 @@
 //! From the bytes of a ring-buffer record to a typed one. Pure.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 use bytes::Buf;
 use sockmem_common::{
