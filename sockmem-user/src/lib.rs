@@ -9,6 +9,7 @@ pub mod attach;
 pub mod cli;
 pub mod collect;
 pub mod decode;
+pub mod facts;
 pub mod host;
 pub mod kernel;
 pub mod model;

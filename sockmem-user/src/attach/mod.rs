@@ -1,1 +1,15 @@
-//! The program table and the one loader that walks it.
+//! The program table, and the one loader that walks it.
+//!
+//! * `table`: every program, what it hooks, in which tiers, what is lost without it.
+//! * `loader`: from what the user asked for and what the kernel offers to attached programs.
+//! * `trace`: the attached trace: its maps, and the runs of its iterators.
+//! * `bpf`: the few bpf(2) calls that aya does not offer.
+
+pub mod bpf;
+mod loader;
+mod table;
+mod trace;
+
+pub use loader::{AttachError, Options, attach};
+pub use table::{Group, Kind, Need, PROGRAMS, ProgramSpec};
+pub use trace::{ProgramInfo, Trace};

@@ -1,0 +1,311 @@
+//! Whose sockets are traced, and how a socket comes under the trace.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::{
+    bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_get_socket_cookie,
+};
+use aya_log_ebpf::debug;
+use sockmem_common::{
+    ABSENT, KIND_OPEN, KIND_OWNER, OWNER_LISTENER, OWNER_ORPHAN, OWNER_PROCESS, OWNER_UNKNOWN,
+    Owner, SET_ALL, SET_COOKIE, SET_PORTS, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState,
+};
+
+use crate::{
+    LogContext,
+    emit::{self, count},
+    maps::{
+        BLANK, LISTENERS, ListenKey, Listener, NOEXIST, PORTS, SOCKS, TARGET_BITS, TARGETS, off,
+        setting,
+    },
+    memory::{self, AF_INET6, Memory, TCP_LISTEN, copy},
+    observe::now,
+};
+
+/// Thread-group id of the current task, in the initial pid namespace.
+#[inline(always)]
+pub fn current_tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// Whether sockets used by `tgid` are traced.
+#[inline(always)]
+pub fn is_target(tgid: u32) -> bool {
+    if setting!(flags) & SET_ALL != 0 {
+        return true;
+    }
+    let bucket = tgid & 4095;
+    match TARGET_BITS.get(bucket >> 6) {
+        Some(bits) if bits & (1 << (bucket & 63)) != 0 => TARGETS.get_ptr(tgid).is_some(),
+        _ => false,
+    }
+}
+
+/// Whether the port of `sk` is one of those asked for (`--port`).
+#[inline(always)]
+fn port_wanted<M: Memory>(sk: u64) -> bool {
+    if setting!(flags) & SET_PORTS == 0 {
+        return false;
+    }
+    let local = M::read::<u16>(sk, off!(num)) as u32;
+    let remote = u16::from_be(M::read::<u16>(sk, off!(dport))) as u32;
+    PORTS.get_ptr(local).is_some() || PORTS.get_ptr(remote).is_some()
+}
+
+/// An untraced socket was used by the current task: adopt it if that task is traced.
+/// This is how connect, socket passing and inherited sockets are followed.
+#[inline(always)]
+pub fn by_current<M: Memory>(sk: u64, hook: u8) {
+    let tgid = current_tgid();
+    if tgid == setting!(self_tgid) {
+        return;
+    }
+    let target = is_target(tgid);
+    if !target && setting!(flags) & SET_PORTS == 0 {
+        return;
+    }
+    if !memory::is_tcp::<M>(sk) || !(target || port_wanted::<M>(sk)) {
+        return;
+    }
+    // A socket without a file is not this task's: a child that the kernel set up, or an orphan.
+    let held = M::read::<u64>(sk, off!(socket)) != 0;
+    let owner = Owner {
+        listener_id: 0,
+        tgid: if held { tgid } else { 0 },
+        kind: if held { OWNER_PROCESS } else { OWNER_UNKNOWN } as u32,
+        comm: if held {
+            bpf_get_current_comm().unwrap_or([0; 16])
+        } else {
+            [0; 16]
+        },
+    };
+    begin::<M>(sk, &owner, hook);
+}
+
+/// A listener got a child (`LISTEN → SYN_RECV`, or the accept queue's hooks, which know the
+/// listener): trace it if its listener is traced.
+#[inline(never)]
+pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
+    if let Some(parent) = listener {
+        let Some(parent) = crate::observe::state(parent) else {
+            return;
+        };
+        if let Some(st) = crate::observe::state(child) {
+            // The (namespace, port) look-up below cannot tell listeners apart
+            // that share a port; this hook can.
+            if st.owner_kind == OWNER_LISTENER && st.listener_id != parent.id {
+                st.listener_id = parent.id;
+                st.owner_tgid = parent.owner_tgid;
+                st.owner_comm = parent.owner_comm;
+            }
+            return;
+        }
+        let owner = Owner {
+            listener_id: parent.id,
+            tgid: parent.owner_tgid,
+            kind: OWNER_LISTENER as u32,
+            comm: parent.owner_comm,
+        };
+        begin::<M>(child, &owner, hook);
+        return;
+    }
+    if crate::observe::state(child).is_some() {
+        return;
+    }
+    let key = listen_key::<M>(child);
+    if let Some(listener) = LISTENERS.get_ptr(key) {
+        // SAFETY: points to a map value; entries are replaced, never written in place.
+        let listener = unsafe { &*listener };
+        let owner = Owner {
+            listener_id: listener.id,
+            tgid: listener.tgid,
+            kind: OWNER_LISTENER as u32,
+            comm: listener.comm,
+        };
+        begin::<M>(child, &owner, hook);
+    } else if setting!(flags) & SET_ALL != 0 || port_wanted::<M>(child) {
+        begin::<M>(child, &Owner::default(), hook);
+    }
+}
+
+/// Puts `sk` under the trace; what it holds now is its baseline.
+#[inline(never)]
+pub fn begin<M: Memory>(sk: u64, owner: &Owner, hook: u8) {
+    let Some(blank) = BLANK.get_ptr(0) else {
+        return;
+    };
+    // SAFETY: `blank` is a map value that nobody writes.
+    let inserted = SOCKS.insert(sk, unsafe { &*blank }, NOEXIST);
+    let Some(st) = SOCKS.get_ptr_mut(sk) else {
+        count!(dropped_map);
+        debug!(&LogContext, "state map full: a socket is not traced");
+        return;
+    };
+    if inserted.is_err() {
+        return; // Another CPU was first.
+    }
+    // SAFETY: points to the map value inserted above; others leave it alone while first_ns is 0.
+    let st = unsafe { &mut *st };
+    let now = now();
+    st.id = (now << 8) | (emit::cpu() as u64 & 0xff);
+    st.tcp_state = M::read(sk, off!(state));
+    identify::<M>(sk, st);
+    st.cookie = cookie::<M>(sk);
+    st.listener_id = owner.listener_id;
+    st.owner_tgid = owner.tgid;
+    st.owner_kind = owner.kind as u8;
+    st.owner_comm = owner.comm;
+    read_userlocks::<M>(sk, st);
+    let counters = memory::counters::<M>(sk);
+    let seqs = memory::seqs::<M>(sk, st.tcp_state);
+    st.start(now, &counters, &seqs);
+    if st.tcp_state == TCP_LISTEN {
+        listening::<M>(sk, st);
+    }
+    emit::lifecycle(st, KIND_OPEN, hook, now);
+    debug!(
+        &LogContext,
+        "traced: id {} hook {} tgid {}", st.id, hook, st.owner_tgid
+    );
+}
+
+/// Reads addresses, ports, namespace and inode.
+#[inline(never)]
+pub fn identify<M: Memory>(sk: u64, st: &mut SockState) {
+    st.family = M::read::<u16>(sk, off!(family)) as u8;
+    st.local_port = M::read(sk, off!(num));
+    st.remote_port = u16::from_be(M::read::<u16>(sk, off!(dport)));
+    if st.family == AF_INET6 {
+        copy::<16>(sk, off!(v6_rcv_saddr), &mut st.local);
+        copy::<16>(sk, off!(v6_daddr), &mut st.remote);
+    } else {
+        copy4(sk, off!(rcv_saddr), &mut st.local);
+        copy4(sk, off!(daddr), &mut st.remote);
+    }
+    let net: u64 = M::read(sk, off!(net));
+    if net != 0 {
+        let mut inum = [0u8; 4];
+        copy::<4>(net, off!(net_inum), &mut inum);
+        st.netns = u32::from_ne_bytes(inum);
+    }
+    st.inode = inode::<M>(sk);
+}
+
+#[inline(always)]
+fn copy4(sk: u64, off: u32, to: &mut [u8; 16]) {
+    let mut four = [0u8; 4];
+    copy::<4>(sk, off, &mut four);
+    to[0] = four[0];
+    to[1] = four[1];
+    to[2] = four[2];
+    to[3] = four[3];
+}
+
+/// Inode number of the socket's file; 0 without a file.
+#[inline(always)]
+fn inode<M: Memory>(sk: u64) -> u64 {
+    let socket: u64 = M::read(sk, off!(socket));
+    if socket == 0 || off!(socket_ino) == ABSENT {
+        return 0;
+    }
+    let mut ino = [0u8; 8];
+    copy::<8>(socket, off!(socket_ino), &mut ino);
+    u64::from_ne_bytes(ino)
+}
+
+/// The socket's cookie; makes one where the kernel lets a tracing program do so.
+#[inline(always)]
+fn cookie<M: Memory>(sk: u64) -> u64 {
+    if M::TYPED && setting!(flags) & SET_COOKIE != 0 {
+        // SAFETY: a helper call; the verifier checks that `sk` is a socket.
+        return unsafe { bpf_get_socket_cookie(sk as *mut c_void) };
+    }
+    M::read(sk, off!(cookie))
+}
+
+/// Reads `sk_userlocks`: whether the application set the limits (SOCK_SNDBUF_LOCK 1,
+/// SOCK_RCVBUF_LOCK 2, include/net/sock.h).
+#[inline(never)]
+pub fn read_userlocks<M: Memory>(sk: u64, st: &mut SockState) {
+    let at = off!(userlocks);
+    if at == ABSENT {
+        return;
+    }
+    let mut byte = [0u8; 1];
+    copy::<1>(sk, at, &mut byte);
+    let locks = byte[0] >> (off!(userlocks_shift) & 7);
+    st.flags &= !(STATE_RCVBUF_LOCK | STATE_SNDBUF_LOCK);
+    if locks & 1 != 0 {
+        st.flags |= STATE_SNDBUF_LOCK;
+    }
+    if locks & 2 != 0 {
+        st.flags |= STATE_RCVBUF_LOCK;
+    }
+}
+
+/// A traced socket lost its file: its owner closed it, and it lives on in the kernel.
+#[inline(never)]
+pub fn orphaned(st: &mut SockState, hook: u8) {
+    st.owner_kind = OWNER_ORPHAN;
+    st.inode = 0;
+    emit::lifecycle(st, KIND_OWNER, hook, now());
+}
+
+/// The current task used a traced socket that has a file: it owns the socket now
+/// if the socket was not known to be anybody's (an accepted child), or if the task is traced
+/// (a child or a process that the socket was passed to). A task that is not traced takes no
+/// socket away.
+#[inline(never)]
+pub fn used<M: Memory>(sk: u64, st: &mut SockState, hook: u8) {
+    let tgid = current_tgid();
+    if st.owner_tgid == tgid && st.owner_kind == OWNER_PROCESS {
+        return;
+    }
+    if st.owner_kind == OWNER_PROCESS && !is_target(tgid) {
+        return;
+    }
+    st.owner_kind = OWNER_PROCESS;
+    st.owner_tgid = tgid;
+    st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    st.inode = inode::<M>(sk);
+    emit::lifecycle(st, KIND_OWNER, hook, now());
+}
+
+#[inline(always)]
+fn listen_key<M: Memory>(sk: u64) -> ListenKey {
+    ListenKey {
+        net: M::read(sk, off!(net)),
+        port: M::read::<u16>(sk, off!(num)) as u64,
+    }
+}
+
+/// `sk` listens: its children are traced from now on.
+#[inline(never)]
+pub fn listening<M: Memory>(sk: u64, st: &SockState) {
+    let value = Listener {
+        sk,
+        id: st.id,
+        tgid: st.owner_tgid,
+        reserved: 0,
+        comm: st.owner_comm,
+    };
+    let _ = LISTENERS.insert(listen_key::<M>(sk), value, 0);
+}
+
+/// `sk` listens no more.
+#[inline(never)]
+pub fn forget_listener<M: Memory>(sk: u64, st: &SockState) {
+    if st.remote_port != 0 {
+        return; // Never was one.
+    }
+    let key = ListenKey {
+        net: M::read(sk, off!(net)),
+        port: st.local_port as u64,
+    };
+    if let Some(listener) = LISTENERS.get_ptr(key) {
+        // SAFETY: points to a map value; entries are replaced, never written in place.
+        if unsafe { (*listener).sk } == sk {
+            let _ = LISTENERS.remove(key);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Tracepoints and iterators that every tier uses.
+
+use sockmem_common::{KIND_EXIT, KIND_FORK, SET_FOLLOW, STATE_CLOSED, SockState, hook};
+
+use crate::{
+    adopt, arg, emit,
+    maps::{TARGET_BITS, TARGETS, WANTED, off, setting},
+    memory::{self, Memory, Probed, TCP_LISTEN, Typed},
+    observe::{Context, now, observe, state, update},
+    program,
+};
+
+/// `TCP_CLOSE`.
+const TCP_CLOSE: u64 = 7;
+/// `TCP_SYN_RECV`.
+const TCP_SYN_RECV: u64 = 3;
+/// `TCP_SYN_SENT`.
+const TCP_SYN_SENT: u64 = 2;
+
+// inet_sock_set_state(const struct sock *sk, int oldstate, int newstate), of TCP, DCCP and
+// SCTP. The socket is not always locked here, nor its section over.
+program!("tp_btf/inet_sock_set_state", tp_set_state, |ctx| {
+    let (sk, old, new) = (arg!(ctx, 0), arg!(ctx, 1) & 0xff, arg!(ctx, 2) & 0xff);
+    set_state(sk, old, new)
+});
+
+#[inline(always)]
+fn set_state(sk: u64, old: u64, new: u64) {
+    if !memory::is_tcp::<Typed>(sk) {
+        return;
+    }
+    if old == TCP_LISTEN as u64 && new == TCP_SYN_RECV {
+        adopt::child::<Typed>(sk, None, hook::SET_STATE);
+        return;
+    }
+    if old == TCP_CLOSE && (new == TCP_SYN_SENT || new == TCP_LISTEN as u64) {
+        // connect() or listen(), by the current task.
+        observe::<Typed>(sk, hook::SET_STATE, Context::Process);
+    }
+    let Some(st) = state(sk) else { return };
+    st.tcp_state = new as u8;
+    if new != TCP_CLOSE {
+        // Addresses and ports are complete at the latest when it is established; a closing
+        // socket keeps those it had.
+        let inode = st.inode;
+        adopt::identify::<Typed>(sk, st);
+        if st.inode == 0 {
+            st.inode = inode;
+        }
+    }
+    if new == TCP_LISTEN as u64 {
+        adopt::listening::<Typed>(sk, st);
+    } else if old == TCP_LISTEN as u64 {
+        adopt::forget_listener::<Typed>(sk, st);
+    }
+}
+
+// sched_process_fork(struct task_struct *parent, struct task_struct *child)
+program!("tp_btf/sched_process_fork", tp_fork, |ctx| fork(
+    arg!(ctx, 0),
+    arg!(ctx, 1)
+));
+
+#[inline(always)]
+fn fork(parent: u64, child: u64) {
+    if setting!(flags) & SET_FOLLOW == 0 {
+        return;
+    }
+    let parent_tgid: u32 = Typed::read(parent, off!(task_tgid));
+    if TARGETS.get_ptr(parent_tgid).is_none() {
+        return;
+    }
+    let tgid: u32 = Typed::read(child, off!(task_tgid));
+    if tgid == parent_tgid {
+        return; // A thread.
+    }
+    let _ = TARGETS.insert(tgid, 1u32, 0);
+    let bucket = tgid & 4095;
+    if let Some(bits) = TARGET_BITS.get_ptr_mut(bucket >> 6) {
+        // SAFETY: points to a map value. Two forks on two CPUs at the same instant could lose
+        // one bit; user space sets it again when it learns of the child.
+        unsafe { *bits |= 1 << (bucket & 63) };
+    }
+    emit::process(KIND_FORK, hook::FORK, tgid, parent_tgid, now());
+}
+
+// sched_process_exit(struct task_struct *task, …)
+program!("tp_btf/sched_process_exit", tp_exit, |ctx| exit(arg!(
+    ctx, 0
+)));
+
+#[inline(always)]
+fn exit(task: u64) {
+    let tgid: u32 = Typed::read(task, off!(task_tgid));
+    let pid: u32 = Typed::read(task, off!(task_pid));
+    if pid != tgid || TARGETS.get_ptr(tgid).is_none() {
+        return;
+    }
+    emit::process(KIND_EXIT, hook::EXIT, tgid, 0, now());
+}
+
+// iter/tcp over one network namespace: adopts the sockets in WANTED, or all. The context is
+// struct bpf_iter__tcp { meta, sk_common, uid }, 8 bytes each.
+program!("iter/tcp", it_baseline, |ctx| baseline(arg!(ctx, 1)));
+
+#[inline(always)]
+fn baseline(common: u64) {
+    if common == 0 {
+        return;
+    }
+    // Minisocks (TIME-WAIT, requests) give 0.
+    let sk = Typed::tcp_sock(common);
+    if sk == 0 {
+        return;
+    }
+    if let Some(st) = state(sk) {
+        update::<Typed>(sk, st, hook::BASELINE, Context::Any);
+        // Accepted unnoticed, or older than the trace: user space knows better.
+        let cookie: u64 = Typed::read(sk, off!(cookie));
+        if let Some(owner) = WANTED.get_ptr(cookie) {
+            // SAFETY: points to a map value that user space wrote before this run.
+            let owner = unsafe { &*owner };
+            st.owner_tgid = owner.tgid;
+            st.owner_kind = owner.kind as u8;
+            st.owner_comm = owner.comm;
+            if owner.listener_id != 0 {
+                st.listener_id = owner.listener_id;
+            }
+            adopt::identify::<Typed>(sk, st);
+        }
+        return;
+    }
+    let cookie: u64 = Typed::read(sk, off!(cookie));
+    if let Some(owner) = WANTED.get_ptr(cookie) {
+        // SAFETY: points to a map value that user space wrote before this run.
+        adopt::begin::<Typed>(sk, unsafe { &*owner }, hook::BASELINE);
+    } else if setting!(flags) & sockmem_common::SET_ALL != 0 {
+        adopt::begin::<Typed>(sk, &sockmem_common::Owner::default(), hook::BASELINE);
+    }
+}
+
+// iter/bpf_map_elem over SOCKS: reads every traced socket again. The context is
+// struct bpf_iter__bpf_map_elem { meta, map, key, value }.
+program!("iter/bpf_map_elem", it_resync, |ctx| {
+    let (key, value) = (arg!(ctx, 2), arg!(ctx, 3));
+    if key != 0 && value != 0 {
+        resync(key, value);
+    }
+});
+
+#[inline(always)]
+fn resync(key: u64, value: u64) {
+    // SAFETY: the verifier knows `key` as 8 readable bytes.
+    let sk = unsafe { core::ptr::read_volatile(key as *const u64) };
+    // SAFETY: the verifier knows `value` as one writable SockState.
+    let st = unsafe { &mut *(value as *mut SockState) };
+    if st.first_ns == 0 || st.flags & STATE_CLOSED != 0 {
+        return;
+    }
+    let cookie: u64 = Probed::read(sk, off!(cookie));
+    if st.cookie != 0 && cookie != st.cookie {
+        // Its destruction was missed and the memory may be another socket's: user space
+        // closes the entry.
+        st.flags |= STATE_CLOSED;
+        return;
+    }
+    st.cookie = cookie;
+    // Not while somebody works on it: the end of that section is observed.
+    if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff == 0 {
+        update::<Probed>(sk, st, hook::RESYNC, Context::Any);
+    }
+}

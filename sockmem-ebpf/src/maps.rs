@@ -1,0 +1,134 @@
+//! The maps, and what user space fixed before loading.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use sockmem_common::{
+    AuditStats, BUCKETS, Layout, Owner, Pending, Settings, SockState, Stats, TruesizeSum,
+};
+
+pub const NOEXIST: u64 = BPF_NOEXIST as u64;
+
+/// Field offsets of the running kernel. Volatile loads of frozen `.rodata`:
+/// the verifier takes each as a constant.
+#[unsafe(no_mangle)]
+pub static LAYOUT: Layout = Layout::NONE;
+
+/// What the user asked for.
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = Settings {
+    idle_after_ns: 0,
+    coalesce_ns: 0,
+    flags: 0,
+    self_tgid: 0,
+    wakeup_bytes: 0,
+    reserved: 0,
+};
+
+/// `struct sock *` → state. Keyed by address, because every hook has it; the
+/// entry goes when the socket is destroyed. Sized by the loader.
+#[map]
+pub static SOCKS: HashMap<u64, SockState> = HashMap::with_max_entries(16384, 0);
+
+/// Final states whose life-cycle record did not fit into the ring, by `SockState::id`.
+#[map]
+pub static GRAVES: HashMap<u64, SockState> = HashMap::with_max_entries(4096, 0);
+
+/// Thread-group ids whose sockets are traced.
+#[map]
+pub static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(8192, 0);
+
+/// One bit for each `tgid % 4096` in `TARGETS`: spares everybody else the hash look-up.
+#[map]
+pub static TARGET_BITS: Array<u64> = Array::with_max_entries(64, 0);
+
+/// Ports whose sockets are traced (`SET_PORTS`), host byte order.
+#[map]
+pub static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
+
+/// Where a traced process listens: network namespace and port → listener.
+#[map]
+pub static LISTENERS: HashMap<ListenKey, Listener> = HashMap::with_max_entries(1024, 0);
+
+/// Sockets that the next baseline run adopts, by cookie.
+#[map]
+pub static WANTED: HashMap<u64, Owner> = HashMap::with_max_entries(16384, 0);
+
+/// Everything that is streamed.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+/// Counters of the tracer itself.
+#[map]
+pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
+
+/// A zeroed state to insert from; never written. The BPF stack is too small for one.
+#[map]
+pub static BLANK: PerCpuArray<SockState> = PerCpuArray::with_max_entries(1, 0);
+
+/// Touched sockets, to be read when their section ends (tracepoint tier).
+#[map]
+pub static PENDING: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
+
+/// Stack pointer at a kretprobe's return → first argument (kprobe tier).
+#[map]
+pub static ENTERED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
+
+/// skbs by truesize: received ones first, then allocated ones.
+#[map]
+pub static TRUESIZE: PerCpuArray<u64> = PerCpuArray::with_max_entries(2 * BUCKETS, 0);
+
+/// Sums beside it: received, allocated.
+#[map]
+pub static TRUESIZE_SUM: PerCpuArray<TruesizeSum> = PerCpuArray::with_max_entries(2, 0);
+
+/// The audit's result.
+#[map]
+pub static AUDIT: PerCpuArray<AuditStats> = PerCpuArray::with_max_entries(1, 0);
+
+/// Key of `LISTENERS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ListenKey {
+    /// `struct net *`.
+    pub net: u64,
+    /// Host byte order.
+    pub port: u64,
+}
+
+/// Value of `LISTENERS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Listener {
+    /// `struct sock *` of the listener.
+    pub sk: u64,
+    /// Its `SockState::id`.
+    pub id: u64,
+    /// Its owner.
+    pub tgid: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Its owner's `comm`.
+    pub comm: [u8; 16],
+}
+
+/// Reads one field of `LAYOUT`; a constant to the verifier.
+macro_rules! off {
+    ($field:ident) => {
+        // SAFETY: a volatile read of an initialised static; it must not be folded
+        // at compile time, because the loader patches the value.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::LAYOUT.$field) }
+    };
+}
+
+/// Reads one field of `SETTINGS`; a constant to the verifier.
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: as for `off!`.
+        unsafe { core::ptr::read_volatile(&raw const $crate::maps::SETTINGS.$field) }
+    };
+}
+
+pub(crate) use {off, setting};

@@ -1,0 +1,152 @@
+//! `observe()`: what every hook does with the socket it found.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use sockmem_common::{OWNER_PROCESS, SockState};
+
+use crate::{
+    adopt, emit,
+    maps::{SOCKS, off, setting},
+    memory::{self, Memory},
+};
+
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: a helper call without arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// In whose context a hook runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// The current task works on the socket: it may become known as its owner.
+    Process,
+    /// The current task is whoever was interrupted.
+    Any,
+}
+
+/// The state of a traced socket.
+#[inline(always)]
+pub fn state<'a>(sk: u64) -> Option<&'a mut SockState> {
+    let st = SOCKS.get_ptr_mut(sk)?;
+    // SAFETY: points to a map value, valid until the program ends (the map is
+    // preallocated). Hooks of one socket are serialised by its lock; what runs outside of it
+    // writes single words (see the functions below).
+    let st = unsafe { &mut *st };
+    // Inserted by another CPU a moment ago and not yet filled in.
+    if st.first_ns == 0 { None } else { Some(st) }
+}
+
+/// Reads the socket's counters, compares them with the last reading, brings the state up to
+/// date and sends the difference. An untraced socket costs the look-up (and, in
+/// process context, the test whether its user is traced).
+#[inline(always)]
+pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
+    match state(sk) {
+        Some(st) => update::<M>(sk, st, hook, context),
+        None => {
+            if context == Context::Process {
+                adopt::by_current::<M>(sk, hook);
+            }
+        }
+    }
+}
+
+/// `observe()` for a socket already looked up.
+#[inline(always)]
+pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context) {
+    let state: u8 = M::read(sk, off!(state));
+    let counters = memory::counters::<M>(sk);
+    let seqs = memory::seqs::<M>(sk, state);
+    let held = M::read::<u64>(sk, off!(socket)) != 0;
+    st.tcp_state = state;
+    if !held {
+        if st.owner_kind == OWNER_PROCESS {
+            adopt::orphaned(st, hook);
+        }
+    } else if context == Context::Process {
+        adopt::used::<M>(sk, st, hook);
+    }
+    let same = st.counters == counters;
+    if same && st.seqs == seqs {
+        return;
+    }
+    let now = now();
+    st.advance(now, setting!(idle_after_ns));
+    if same {
+        // Payload moved within an skb, or only sequence numbers did: not a change of memory.
+        if seqs.moved_since(&st.seqs) {
+            st.last_activity_ns = now;
+        }
+        st.seqs = seqs;
+        return;
+    }
+    let before = st.counters;
+    if before.rcvbuf != counters.rcvbuf || before.sndbuf != counters.sndbuf {
+        adopt::read_userlocks::<M>(sk, st);
+    }
+    st.take(now, &counters, &seqs);
+    emit::change(st, &before, hook, now);
+}
+
+/// `sk_wmem_alloc` changed outside the socket lock: one word of the state, and an event.
+#[inline(always)]
+pub fn observe_wmem_alloc<M: Memory>(sk: u64, hook: u8) {
+    let Some(st) = state(sk) else { return };
+    let biased: u32 = M::read(sk, off!(wmem_alloc));
+    let value = if biased == 0 { 0 } else { biased - 1 };
+    if st.counters.wmem_alloc == value {
+        return;
+    }
+    let before = st.counters;
+    st.counters.wmem_alloc = value;
+    outside_lock(st, &before, hook);
+}
+
+/// `sk_backlog.len` changed while a process owns the socket: likewise.
+#[inline(always)]
+pub fn observe_backlog<M: Memory>(sk: u64, hook: u8) {
+    let Some(st) = state(sk) else { return };
+    let value: u32 = M::read(sk, off!(backlog_len));
+    if st.counters.backlog == value {
+        return;
+    }
+    let before = st.counters;
+    st.counters.backlog = value;
+    outside_lock(st, &before, hook);
+}
+
+#[inline(always)]
+fn outside_lock(st: &mut SockState, before: &sockmem_common::Counters, hook: u8) {
+    st.changes += 1;
+    st.merged += 1;
+    emit::change(st, before, hook, now());
+}
+
+/// The socket is being destroyed: last reading, totals sent, entry gone. In the
+/// tracepoint tier (`purged` false) the hook comes just before the kernel purges the queues, in
+/// the same call (`inet_csk_destroy_sock`, net/ipv4/inet_connection_sock.c, 5.10 to 7.2), so the
+/// counters are zero afterwards; the kernel itself warns where they are not.
+#[inline(always)]
+pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
+    let Some(st) = state(sk) else { return };
+    update::<M>(sk, st, hook, Context::Any);
+    let now = now();
+    st.advance(now, setting!(idle_after_ns));
+    if !purged {
+        let before = st.counters;
+        let mut after = before;
+        after.rmem_alloc = 0;
+        after.wmem_queued = 0;
+        after.forward_alloc = 0;
+        after.backlog = 0;
+        let seqs = st.seqs;
+        if after != before {
+            st.take(now, &after, &seqs);
+            emit::change(st, &before, hook, now);
+        }
+    }
+    st.flags |= sockmem_common::STATE_CLOSED;
+    emit::lifecycle(st, sockmem_common::KIND_CLOSE, hook, now);
+    adopt::forget_listener::<M>(sk, st);
+    let _ = SOCKS.remove(sk);
+}

@@ -1,0 +1,143 @@
+//! BTF tracepoints alone, for hosts that refuse kprobes and fentry.
+//!
+//! A tracepoint fires somewhere inside a section, so the socket is read at once and once more
+//! when the section has ended: it waits in a per-CPU list ("touched") that is read at the end of
+//! the softirq and when a task is switched out ("flushed"). A socket owned by a task
+//! at that moment stays in the list: its owner is still at work on it.
+
+use sockmem_common::{PENDING_SLOTS, Pending, SockState, hook};
+
+use crate::{
+    arg,
+    emit::count,
+    maps::{PENDING, off},
+    memory::{Memory, Probed, Typed},
+    observe::{Context, destroy, state, update},
+    program, truesize,
+};
+
+/// Reads `sk` now, and again when its section ends.
+#[inline(always)]
+fn touch(sk: u64, hook: u8) -> bool {
+    let Some(st) = state(sk) else { return false };
+    update::<Typed>(sk, st, hook, Context::Any);
+    pend(sk, st);
+    true
+}
+
+#[inline(always)]
+fn pend(sk: u64, st: &mut SockState) {
+    let here = crate::emit::cpu() + 1;
+    if st.pending == here {
+        return; // Already in this CPU's list.
+    }
+    let Some(list) = PENDING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: points to this CPU's map value. A softirq may interrupt this between the two
+    // writes and take one entry too few or too many: the next touch or resync reads it.
+    let list: &mut Pending = unsafe { &mut *list };
+    let at = list.len as usize;
+    if at >= PENDING_SLOTS {
+        count!(pending_full);
+        return;
+    }
+    list.socks[at & (PENDING_SLOTS - 1)] = sk;
+    list.len = at as u32 + 1;
+    st.pending = here;
+}
+
+/// Reads every socket in this CPU's list whose section has ended.
+#[inline(always)]
+fn flush(hook: u8) {
+    let Some(list) = PENDING.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: points to this CPU's map value.
+    let list: &mut Pending = unsafe { &mut *list };
+    let len = list.len;
+    if len == 0 {
+        return;
+    }
+    list.len = 0;
+    let mut kept = 0usize;
+    let mut i = 0usize;
+    while i < PENDING_SLOTS {
+        if i as u32 >= len {
+            break;
+        }
+        let sk = list.socks[i];
+        i += 1;
+        // The address is a mere number here: the map tells whether the socket still lives.
+        let Some(st) = state(sk) else { continue };
+        if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff != 0 {
+            list.socks[kept & (PENDING_SLOTS - 1)] = sk;
+            kept += 1;
+            continue;
+        }
+        st.pending = 0;
+        update::<Probed>(sk, st, hook, Context::Any);
+    }
+    list.len = kept as u32;
+}
+
+// tcp_probe(struct sock *sk, const struct sk_buff *skb): at entry of tcp_rcv_established.
+program!("tp_btf/tcp_probe", tp_probe, |ctx| {
+    if touch(arg!(ctx, 0), hook::TCP_PROBE) {
+        segment(arg!(ctx, 1));
+    }
+});
+
+/// Counts a received segment that has payload beyond its TCP header.
+#[inline(always)]
+fn segment(skb: u64) {
+    truesize::received::<Typed>(skb);
+}
+
+// net_dev_queue(struct sk_buff *skb): an skb on its way down. Its sk may be a minisock;
+// only addresses in the map are read.
+program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
+    let sk = Typed::read::<u64>(arg!(ctx, 0), off!(skb_sk));
+    if sk != 0 {
+        touch(sk, hook::NET_DEV_QUEUE);
+    }
+});
+
+// tcp_rcv_space_adjust(struct sock *sk): while a task reads; covers splice, too.
+program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
+    touch(arg!(ctx, 0), hook::RCV_SPACE_ADJUST)
+});
+
+// tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)
+program!("tp_btf/tcp_retransmit_skb", tp_retransmit, |ctx| {
+    touch(arg!(ctx, 0), hook::RETRANSMIT_SKB)
+});
+
+// sock_send_length(struct sock *sk, int ret, int flags): after the protocol's sendmsg has
+// returned, in process context; the section is over.
+program!("tp_btf/sock_send_length", tp_send_length, |ctx| {
+    ended(arg!(ctx, 0), hook::SEND_LENGTH)
+});
+program!("tp_btf/sock_recv_length", tp_recv_length, |ctx| {
+    ended(arg!(ctx, 0), hook::RECV_LENGTH)
+});
+
+#[inline(always)]
+fn ended(sk: u64, hook: u8) {
+    crate::observe::observe::<Typed>(sk, hook, Context::Process);
+}
+
+// tcp_destroy_sock(struct sock *sk): just before the queues are purged.
+program!("tp_btf/tcp_destroy_sock", tp_destroy, |ctx| {
+    destroy::<Typed>(arg!(ctx, 0), hook::DESTROY_SOCK, false)
+});
+
+// softirq_exit(unsigned int vec_nr)
+program!("tp_btf/softirq_exit", tp_softirq_exit, |_ctx| flush(
+    hook::SOFTIRQ_EXIT
+));
+
+// sched_switch(…): the task that touched a socket goes off the CPU.
+program!("tp_btf/sched_switch", tp_sched_switch, |_ctx| flush(
+    hook::PROCESS_EXIT
+));
