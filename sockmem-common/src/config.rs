@@ -125,8 +125,9 @@ pub struct Settings {
     pub self_tgid: u32,
     /// Bytes of events per CPU between two wake-ups of the reader.
     pub wakeup_bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// A resync reads only sockets that have not changed for this long: those in motion are
+    /// observed anyway, and reading them outside their lock could take an older value for new.
+    pub resync_quiet_ns: u32,
 }
 
 const _: () = assert!(size_of::<Settings>() == 32);

@@ -166,6 +166,9 @@ fn resync(key: u64, value: u64) {
     }
     st.cookie = cookie;
     // Not while somebody works on it: the end of that section is observed.
+    if now() - st.last_ns < setting!(resync_quiet_ns) as u64 {
+        return;
+    }
     if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff == 0 {
         update::<Probed>(sk, st, hook::RESYNC, Context::Any);
     }

@@ -24,7 +24,7 @@ pub static SETTINGS: Settings = Settings {
     flags: 0,
     self_tgid: 0,
     wakeup_bytes: 0,
-    reserved: 0,
+    resync_quiet_ns: 0,
 };
 
 /// `struct sock *` → state. Keyed by address, because every hook has it; the

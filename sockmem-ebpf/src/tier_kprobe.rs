@@ -5,7 +5,7 @@
 //! pointer that the return will have. It tells concurrent calls apart on every CPU, in
 //! process context and in softirqs.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use sockmem_common::{SET_AARCH64, hook};
 
@@ -18,24 +18,26 @@ use crate::{
     program, truesize,
 };
 
-/// Register `$x86`/`$arm`: byte offsets in `struct pt_regs` of x86-64 and `struct user_pt_regs` of aarch64.
+/// The saved register at byte `$x86` of x86-64's `struct pt_regs`, or `$arm` of aarch64's
+/// `struct user_pt_regs`.
 macro_rules! register {
     ($ctx:ident, $x86:literal, $arm:literal) => {{
-        let aarch64 = setting!(flags) & SET_AARCH64 != 0;
-        // The offset stays an immediate in each branch: the verifier refuses a context
-        // pointer to which a register was added.
-        if aarch64 {
-            load::<$arm>($ctx)
+        let value: u64;
+        // In assembly, so that the offset stays an immediate of the load: the verifier refuses
+        // a context pointer to which a register was added, as a compiler may do here.
+        if setting!(flags) & SET_AARCH64 != 0 {
+            // SAFETY: the verifier checks the context access.
+            unsafe {
+                asm!(concat!("{v} = *(u64 *)({c} + ", $arm, ")"), v = out(reg) value, c = in(reg) $ctx, options(nostack, readonly));
+            }
         } else {
-            load::<$x86>($ctx)
+            // SAFETY: as above.
+            unsafe {
+                asm!(concat!("{v} = *(u64 *)({c} + ", $x86, ")"), v = out(reg) value, c = in(reg) $ctx, options(nostack, readonly));
+            }
         }
+        value
     }};
-}
-
-#[inline(always)]
-fn load<const OFF: usize>(ctx: *mut c_void) -> u64 {
-    // SAFETY: the verifier checks the context access.
-    unsafe { core::ptr::read_volatile(ctx.byte_add(OFF) as *const u64) }
 }
 
 #[inline(always)]

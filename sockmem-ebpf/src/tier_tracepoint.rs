@@ -47,6 +47,21 @@ fn pend(sk: u64, st: &mut SockState) {
     st.pending = here;
 }
 
+/// Reads one listed socket again; 1 where its owner is still at work on it. The address is a
+/// mere number here: the map tells whether the socket still lives. A global function
+/// (exported, integers only), which the verifier checks once and not once per turn of the loop.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flush_one(sk: u64, hook: u64) -> u64 {
+    let Some(st) = state(sk) else { return 0 };
+    if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff != 0 {
+        return 1;
+    }
+    st.pending = 0;
+    update::<Probed>(sk, st, hook as u8, Context::Any);
+    0
+}
+
 /// Reads every socket in this CPU's list whose section has ended.
 #[inline(always)]
 fn flush(hook: u8) {
@@ -59,8 +74,11 @@ fn flush(hook: u8) {
     if len == 0 {
         return;
     }
-    list.len = 0;
-    let mut kept = 0usize;
+    // The list is rebuilt in place; its length lives in the map and not in a register, so that
+    // the verifier need not follow each of its values through the loop.
+    let kept = &raw mut list.len;
+    // SAFETY (here and below): `kept` points into the map value.
+    unsafe { core::ptr::write_volatile(kept, 0) };
     let mut i = 0usize;
     while i < PENDING_SLOTS {
         if i as u32 >= len {
@@ -68,17 +86,14 @@ fn flush(hook: u8) {
         }
         let sk = list.socks[i];
         i += 1;
-        // The address is a mere number here: the map tells whether the socket still lives.
-        let Some(st) = state(sk) else { continue };
-        if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff != 0 {
-            list.socks[kept & (PENDING_SLOTS - 1)] = sk;
-            kept += 1;
-            continue;
+        if flush_one(sk, hook as u64) != 0 {
+            // SAFETY: see above.
+            let at = unsafe { core::ptr::read_volatile(kept) } & (PENDING_SLOTS as u32 - 1);
+            list.socks[at as usize] = sk;
+            // SAFETY: see above.
+            unsafe { core::ptr::write_volatile(kept, at + 1) };
         }
-        st.pending = 0;
-        update::<Probed>(sk, st, hook, Context::Any);
     }
-    list.len = kept as u32;
 }
 
 // tcp_probe(struct sock *sk, const struct sk_buff *skb): at entry of tcp_rcv_established.
@@ -98,8 +113,13 @@ fn segment(skb: u64) {
 // only addresses in the map are read.
 program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     let sk = Typed::read::<u64>(arg!(ctx, 0), off!(skb_sk));
-    if sk != 0 {
-        touch(sk, hook::NET_DEV_QUEUE);
+    if sk == 0 {
+        return 0;
+    }
+    // Only listed: the verifier does not take skb->sk for a socket that helpers may be given,
+    // and an skb that goes down changes nothing yet that its sender's section would not end.
+    if let Some(st) = state(sk) {
+        pend(sk, st);
     }
 });
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::programs::{BtfTracePoint, FEntry, FExit, Iter, KProbe, Program, ProgramError};
+use aya::programs::{Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, Settings};
 
@@ -100,9 +100,12 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         }
         match result {
             Ok(mut trace) => {
-                trace
-                    .notes
-                    .extend(resolved.missing.iter().map(ToString::to_string));
+                trace.notes.extend(
+                    resolved
+                        .missing
+                        .iter()
+                        .map(|m| format!("{} ({}: {})", m.feature_lost, m.path, m.why)),
+                );
                 return Ok(trace);
             }
             Err(Refused::Map(e)) => return Err(e),
@@ -151,6 +154,9 @@ fn attach_tier(
     let mut notes = Vec::new();
     let mut attached: Vec<&'static ProgramSpec> = Vec::new();
     for spec in PROGRAMS.iter().filter(|s| wanted(s, tier, options)) {
+        if spec.if_release_cb_is_conditional && !release_cb_is_conditional(kernel_btf) {
+            continue;
+        }
         if let Err(why) = present(spec, kernel_btf) {
             match spec.need {
                 Need::Required => return Err(Refused::Program(format!("{}: {why}", spec.hook))),
@@ -172,6 +178,13 @@ fn attach_tier(
     Trace::new(ebpf, tier, coverage, notes, attached, settings).map_err(Refused::Map)
 }
 
+/// Whether `tcp_release_cb` alone does not see the end of every section.
+fn release_cb_is_conditional(btf: &kernel::Btf) -> bool {
+    // An unreadable release counts as new: hooking `release_sock` too is harmless.
+    kernel::features::Release::running()
+        .map_or(true, |release| kernel::Features::from_btf(btf).release_cb_is_conditional(&release))
+}
+
 /// Whether `spec` belongs to this trace.
 fn wanted(spec: &ProgramSpec, tier: Tier, options: &Options) -> bool {
     (spec.tiers.is_empty() || spec.tiers.contains(&tier))
@@ -186,11 +199,10 @@ fn wanted(spec: &ProgramSpec, tier: Tier, options: &Options) -> bool {
 /// Whether the kernel has what `spec` hooks, as its BTF tells.
 fn present(spec: &ProgramSpec, btf: &kernel::Btf) -> Result<(), String> {
     match spec.kind {
-        Kind::TpBtf if !btf.has_tracepoint(spec.hook) => Err("no such tracepoint".into()),
+        Kind::TpBtf if btf.find_tracepoint(spec.hook).is_err() => Err("no such tracepoint".into()),
         Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe => {
-            let Some(params) = btf.func_params(spec.hook) else {
-                return Err("no such function".into());
-            };
+            let prototype = btf.find_func(spec.hook).map_err(|e| e.to_string())?;
+            let params = prototype.params.len();
             match spec.params {
                 Some(n) if n != params => Err(format!("has {params} parameters, not {n}")),
                 _ => Ok(()),

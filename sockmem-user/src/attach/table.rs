@@ -73,6 +73,8 @@ pub struct ProgramSpec {
     pub need: Need,
     /// Number of parameters the hooked function must have, where variants differ in it.
     pub params: Option<usize>,
+    /// Only where `release_sock` may skip `tcp_release_cb` (7.1 and later, seen in BTF).
+    pub if_release_cb_is_conditional: bool,
 }
 
 const FENTRY: &[Tier] = &[Tier::Fentry];
@@ -96,7 +98,13 @@ const fn p(
         group,
         need,
         params: None,
+        if_release_cb_is_conditional: false,
     }
+}
+
+const fn conditional(mut spec: ProgramSpec) -> ProgramSpec {
+    spec.if_release_cb_is_conditional = true;
+    spec
 }
 
 const fn with_params(mut spec: ProgramSpec, n: usize) -> ProgramSpec {
@@ -155,14 +163,7 @@ pub const PROGRAMS: &[ProgramSpec] = &[
         Core,
         Required,
     ),
-    p(
-        "fe_release_sock",
-        "release_sock",
-        Fentry,
-        FENTRY,
-        Core,
-        Required,
-    ),
+    conditional(p("fe_release_sock", "release_sock", Fentry, FENTRY, Core, Required)),
     p(
         "fx_rcv_established",
         "tcp_rcv_established",
@@ -318,14 +319,7 @@ pub const PROGRAMS: &[ProgramSpec] = &[
         Core,
         Required,
     ),
-    p(
-        "kp_release_sock",
-        "release_sock",
-        Kprobe,
-        KPROBE,
-        Core,
-        Required,
-    ),
+    conditional(p("kp_release_sock", "release_sock", Kprobe, KPROBE, Core, Required)),
     p(
         "kr_rcv_established",
         "tcp_rcv_established",

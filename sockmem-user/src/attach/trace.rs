@@ -31,7 +31,6 @@ pub struct ProgramInfo {
 }
 
 /// Attached programs and their maps. Dropping it detaches everything.
-#[derive(Debug)]
 pub struct Trace {
     /// Kind of hooks.
     pub tier: Tier,
@@ -44,7 +43,7 @@ pub struct Trace {
     attached: Vec<&'static ProgramSpec>,
     resync: MapIterLink,
     events: Option<RingBuf<MapData>>,
-    socks: HashMap<MapData, u64, SockState>,
+    socks: Map,
     max_sockets: u32,
     graves: HashMap<MapData, u64, SockState>,
     targets: HashMap<MapData, u32, u32>,
@@ -74,6 +73,14 @@ where
     })
 }
 
+/// The map behind a hash map's type.
+fn hash_data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::HashMap(data) => Some(data),
+        _ => None,
+    }
+}
+
 impl Trace {
     pub(super) fn new(
         mut ebpf: Ebpf,
@@ -83,29 +90,15 @@ impl Trace {
         attached: Vec<&'static ProgramSpec>,
         settings: Settings,
     ) -> Result<Self, AttachError> {
-        let socks: HashMap<MapData, u64, SockState> = take(&mut ebpf, "SOCKS")?;
-        let map_error = |e: std::io::Error| AttachError::Map {
-            name: "SOCKS",
-            why: e.to_string(),
-        };
-        let max_sockets =
-            socks
-                .map()
-                .info()
-                .map(|i| i.max_entries())
-                .map_err(|e| AttachError::Map {
-                    name: "SOCKS",
-                    why: e.to_string(),
-                })?;
-        let program = iterator(&mut ebpf, "it_resync").ok_or(AttachError::Map {
-            name: "SOCKS",
-            why: "no iterator program".into(),
-        })?;
-        let fd = program.fd().map_err(|e| AttachError::Map {
-            name: "SOCKS",
-            why: e.to_string(),
-        })?;
-        let resync = MapIterLink::new(fd.as_fd(), socks.map().fd().as_fd()).map_err(map_error)?;
+        let refused = |why: String| AttachError::Map { name: "SOCKS", why };
+        let socks = ebpf.take_map("SOCKS").ok_or_else(|| refused("not in the object".into()))?;
+        let data = hash_data(&socks).ok_or_else(|| refused("not a hash".into()))?;
+        let max_sockets = data.info().map_err(|e| refused(e.to_string()))?.max_entries();
+        let program = iterator(&mut ebpf, "it_resync")
+            .ok_or_else(|| refused("no iterator program".into()))?;
+        let fd = program.fd().map_err(|e| refused(e.to_string()))?;
+        let resync = MapIterLink::new(fd.as_fd(), data.fd().as_fd())
+            .map_err(|e| refused(format!("iterating over it: {e}")))?;
         Ok(Self {
             tier,
             coverage,
@@ -209,7 +202,8 @@ impl Trace {
     /// # Errors
     /// Of bpf(2).
     pub fn scan(&self, mut each: impl FnMut(u64, &SockState)) -> std::io::Result<()> {
-        let fd: BorrowedFd<'_> = self.socks.map().fd().as_fd();
+        let fd: BorrowedFd<'_> =
+            hash_data(&self.socks).ok_or(std::io::ErrorKind::InvalidInput)?.fd().as_fd();
         bpf::for_each_entry::<SockState>(fd, self.max_sockets, |sk, state| {
             // Inserted and not yet filled in.
             if state.first_ns != 0 {
@@ -221,7 +215,9 @@ impl Trace {
     /// Removes the entry of a socket whose destruction was missed (`STATE_CLOSED` in a scan).
     pub fn forget(&mut self, sk: u64, state: &SockState) {
         debug_assert!(state.flags & STATE_CLOSED != 0);
-        let _ = self.socks.remove(&sk);
+        if let Ok(mut map) = HashMap::<_, u64, SockState>::try_from(&mut self.socks) {
+            let _ = map.remove(&sk);
+        }
     }
 
     /// Final states that did not fit into the ring; each is given out once.
