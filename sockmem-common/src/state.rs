@@ -115,7 +115,11 @@ impl SockState {
         let resident = self.counters.resident();
         self.resident_time.add(resident, now - self.last_ns);
         let quiet_from = self.last_activity_ns + idle_after;
-        let from = if quiet_from > self.last_ns { quiet_from } else { self.last_ns };
+        let from = if quiet_from > self.last_ns {
+            quiet_from
+        } else {
+            self.last_ns
+        };
         if now > from {
             let span = now - from;
             self.idle_ns += span;
