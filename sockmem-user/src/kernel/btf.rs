@@ -36,7 +36,7 @@ use record::{Kind, Record, word};
 pub const SYS_FS: &str = "/sys/kernel/btf/vmlinux";
 
 /// The most that is read: ten times the largest kernel seen. Keeps every offset within 32 bits.
-const MAX_BYTES: usize = 256 << 20;
+const MAX_BYTES: usize = 64 << 20;
 /// `BTF_MAGIC` as it stands in a little-endian file.
 const MAGIC: [u8; 2] = [0x9f, 0xeb];
 /// `struct btf_header` up to 7.0.
@@ -163,9 +163,7 @@ impl Btf {
             .iter()
             .take_while(|entry| *entry >> 32 == u64::from(hash))
             .filter_map(|entry| self.record(TypeId(*entry as u32)).ok())
-            .find(|record| {
-                record.kind == kind && self.raw_name(record.name) == Some(name.as_bytes())
-            })
+            .find(|record| record.kind == kind && self.is_named(record.name, name.as_bytes()))
             .map(|record| record.id)
             .ok_or_else(|| BtfError::NotFound {
                 kind: kind.word(),
@@ -206,6 +204,15 @@ impl Btf {
 
     fn raw_name(&self, offset: u32) -> Option<&[u8]> {
         name_in(self.bytes.get(self.strings.clone())?, offset)
+    }
+
+    /// Whether the name at `offset` is `name`, at the cost of `name`'s length.
+    fn is_named(&self, offset: u32, name: &[u8]) -> bool {
+        let strings = self.bytes.get(self.strings.clone()).unwrap_or_default();
+        strings
+            .get(offset as usize..)
+            .and_then(|rest| rest.strip_prefix(name))
+            .is_some_and(|rest| rest.first() == Some(&0))
     }
 }
 

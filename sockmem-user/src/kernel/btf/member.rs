@@ -138,7 +138,7 @@ impl Btf {
             let name_offset = word(&self.bytes, at, "type section")?;
             let member = self.member_at(owner, at)?;
             if name_offset != 0 {
-                if self.raw_name(name_offset) == Some(name) {
+                if self.is_named(name_offset, name) {
                     return Ok(Some(member));
                 }
                 continue;

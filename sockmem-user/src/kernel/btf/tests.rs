@@ -394,6 +394,62 @@ fn truncated_sections() {
     }
 }
 
+fn seeds() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/btf")
+}
+
+#[test]
+fn fuzzing_seeds_never_panic() {
+    let mut whole = 0;
+    for entry in std::fs::read_dir(seeds()).expect("fuzz/seeds/btf") {
+        let bytes = std::fs::read(entry.expect("entry").path()).expect("seed");
+        whole += usize::from(Btf::parse(bytes.clone()).is_ok());
+        ask_everything(bytes);
+    }
+    assert!(
+        whole > KERNELS.len(),
+        "the kernels and more are readable seeds"
+    );
+}
+
+#[test]
+#[ignore = "writes fuzz/seeds/btf: run it when the fixtures change"]
+fn write_fuzzing_seeds() {
+    let save = |name: &str, bytes: &[u8]| {
+        std::fs::write(seeds().join(name), bytes).expect("writable seeds");
+    };
+    for kernel in KERNELS {
+        let version = kernel.release.split(['-', '+']).next().unwrap_or_default();
+        save(&format!("kernel-{version}"), &kernel.bytes());
+    }
+    let bytes = KERNELS[4].bytes();
+    for end in [
+        0,
+        2,
+        4,
+        16,
+        23,
+        24,
+        30,
+        36,
+        bytes.len() / 2,
+        bytes.len() - 1,
+    ] {
+        save(&format!("truncated-{end}"), &bytes[..end]);
+    }
+    let mut b = Builder::new();
+    let itself = b.next();
+    b.structure("sock", 8, &[at(0, "", itself), at(0, "", itself)]);
+    let cycle = b.next();
+    b.typedef("btf_trace_tcp_probe", cycle);
+    save("knots", &b.build());
+    let mut b = Builder::new();
+    b.state_layout(25, 4, 8);
+    b.raw("new", 25 << 24 | 1, 0, &[0, 0, 0]);
+    save("stated-kind", &b.build());
+    assert!(Btf::from_file(&seeds().join("stated-kind")).is_ok());
+}
+
 #[test]
 fn an_absent_file_says_what_is_needed() {
     let error = Btf::from_file(Path::new("/nonexistent/btf"))
