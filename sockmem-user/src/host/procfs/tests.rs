@@ -290,3 +290,47 @@ fn a_process_that_is_gone_is_told_apart() {
          not: run it with sudo"
     );
 }
+
+/// Both ways of finding sockets agree, for descriptors side by side and scattered.
+#[test]
+fn many_descriptors_are_found_by_number_or_by_name() {
+    let socket = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let inode = fs::File::from(socket.try_clone().unwrap())
+        .metadata()
+        .unwrap()
+        .ino();
+    let own = |pid: u32| {
+        Procfs::default()
+            .socket_inodes(pid)
+            .expect("own descriptors")
+    };
+    let pid = std::process::id();
+    assert!(own(pid).contains(&inode));
+
+    let side_by_side: Vec<_> = (0..300)
+        .map(|_| fs::File::open("/dev/null").unwrap())
+        .collect();
+    // Gets the highest number: the search must not end before it.
+    let last = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    let last_inode = fs::File::from(last.try_clone().unwrap())
+        .metadata()
+        .unwrap()
+        .ino();
+    let found = own(pid);
+    assert!(
+        found.contains(&inode) && found.contains(&last_inode),
+        "{found:?}"
+    );
+
+    // Far away from the others: by name.
+    let far = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(900)).unwrap();
+    assert!(far >= 900);
+    drop(socket);
+    drop(side_by_side);
+    let found = own(pid);
+    assert!(
+        found.contains(&inode) && found.contains(&last_inode),
+        "{found:?}"
+    );
+    nix::unistd::close(far).unwrap();
+}

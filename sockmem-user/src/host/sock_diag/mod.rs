@@ -196,31 +196,25 @@ impl SockDiag {
         each: &mut impl FnMut(&DiagSocket),
     ) -> Result<DumpInfo, DiagError> {
         let mut info = DumpInfo::default();
-        for family in [AF_INET, AF_INET6] {
-            for attempt in 0..=MAX_RESTARTS {
-                if !self.dump_once(family, states, &mut info, each)? {
-                    break;
-                }
-                if attempt == MAX_RESTARTS {
-                    info.incomplete = true;
-                } else {
-                    info.restarts += 1;
-                }
+        while self.dump_once(states, &mut info, each)? {
+            if info.restarts == MAX_RESTARTS {
+                info.incomplete = true;
+                break;
             }
+            info.restarts += 1;
         }
         Ok(info)
     }
 
-    /// One dump of one family; whether the kernel said that it was interrupted.
+    /// One dump; whether the kernel said that it was interrupted.
     fn dump_once(
         &mut self,
-        family: u8,
         states: u32,
         info: &mut DumpInfo,
         each: &mut impl FnMut(&DiagSocket),
     ) -> Result<bool, DiagError> {
         self.seq = self.seq.wrapping_add(1);
-        let request = wire::request(family, states, self.seq);
+        let request = wire::request(states, self.seq);
         retry(|| send(self.fd.as_raw_fd(), &request, MsgFlags::empty()))
             .map_err(|errno| DiagError::from_errno(errno, "the request"))?;
         let mut interrupted = false;

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use proptest::prelude::*;
 
-use super::wire::{NLMSGHDR, STATES, read_batch, request};
+use super::wire::{NLMSGHDR, STATES, TCPDIAG_GETSOCK, read_batch, request};
 use super::*;
 
 /// One socket as Linux 6.18 sent it (x86-64): an accepted IPv4 connection with
@@ -150,26 +150,27 @@ fn other_families_are_not_sockets_of_ours() {
 
 #[test]
 fn the_request_asks_for_memory_of_all_full_sockets() {
-    let bytes = request(AF_INET6, STATES, 7);
-    assert_eq!(u32::from_ne_bytes(bytes[0..4].try_into().unwrap()), 72);
+    let bytes = request(STATES, 7);
+    assert_eq!(bytes.len(), 76);
+    assert_eq!(u32::from_ne_bytes(bytes[0..4].try_into().unwrap()), 76);
     assert_eq!(bytes[8..12], 7u32.to_ne_bytes());
-    assert_eq!(bytes[16..19], [AF_INET6, 6, 1 << 6]);
-    let states = u32::from_ne_bytes(bytes[20..24].try_into().unwrap());
+    assert_eq!(bytes[16..20], [0, 0, 0, 1 << 6]);
+    assert_eq!(bytes[20..68], [0; 48]);
+    let states = u32::from_ne_bytes(bytes[68..72].try_into().unwrap());
     let named: Vec<u32> = (0..32).filter(|state| states & (1 << state) != 0).collect();
     assert_eq!(named, [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 13]);
-    assert_eq!(bytes[24..], [0; 48]);
 }
 
 #[test]
 fn a_batch_gives_its_sockets_and_its_end() {
     let mini = &SAVED[..72];
     let bytes = [
-        message(20, 2, 1, SAVED),
-        message(20, 2, 1, mini),
-        message(20, 2, 9, SAVED), // of an earlier dump
+        message(TCPDIAG_GETSOCK, 2, 1, SAVED),
+        message(TCPDIAG_GETSOCK, 2, 1, mini),
+        message(TCPDIAG_GETSOCK, 2, 9, SAVED), // of an earlier dump
         message(99, 2, 1, &[1, 2, 3]),
         message(3, 2, 1, &0i32.to_ne_bytes()),
-        message(20, 2, 1, SAVED), // behind the end
+        message(TCPDIAG_GETSOCK, 2, 1, SAVED), // behind the end
     ]
     .concat();
     let (cookies, info, end) = batch(&bytes);
@@ -184,7 +185,7 @@ fn a_batch_gives_its_sockets_and_its_end() {
     );
     assert_eq!(end, Ok((false, Some(Ok(())))));
 
-    let (cookies, _, end) = batch(&message(20, 2, 1, SAVED));
+    let (cookies, _, end) = batch(&message(TCPDIAG_GETSOCK, 2, 1, SAVED));
     assert_eq!(
         (cookies.len(), end),
         (1, Ok((false, None))),
@@ -194,7 +195,11 @@ fn a_batch_gives_its_sockets_and_its_end() {
 
 #[test]
 fn interruption_and_errors_are_seen() {
-    let interrupted = [message(20, 2 | 16, 1, SAVED), message(3, 2, 1, &[])].concat();
+    let interrupted = [
+        message(TCPDIAG_GETSOCK, 2 | 16, 1, SAVED),
+        message(3, 2, 1, &[]),
+    ]
+    .concat();
     assert_eq!(batch(&interrupted).2, Ok((true, Some(Ok(())))));
 
     let refused = message(2, 0, 1, &(-libc::ENOENT).to_ne_bytes());
@@ -213,7 +218,7 @@ fn malformed_datagrams_are_refused() {
         claim,
         "netlink message claims a length of 0 bytes, less than its header"
     );
-    let mut long = message(20, 2, 1, SAVED);
+    let mut long = message(TCPDIAG_GETSOCK, 2, 1, SAVED);
     long.truncate(40);
     assert!(
         batch(&long)
@@ -258,7 +263,7 @@ proptest! {
         if let Ok(Some(socket)) = parse_inet_diag(&bytes[..len]) {
             prop_assert!(socket.family == AF_INET || socket.family == AF_INET6);
         }
-        let mut datagram = message(20, 2, 1, SAVED);
+        let mut datagram = message(TCPDIAG_GETSOCK, 2, 1, SAVED);
         datagram[at] = byte;
         let (cookies, info, _) = batch(&datagram[..len]);
         prop_assert_eq!(cookies.len() as u64, info.sockets);
