@@ -1,1 +1,18 @@
 //! Facts about the host: `/proc`, sock_diag, sysctl, namespaces, capabilities.
+//!
+//! Parsers are pure functions over bytes or text; whatever touches the system
+//! is a thin wrapper around one, and takes the root of the tree it reads where
+//! a test may want another.
+
+pub mod caps;
+pub mod cgroup;
+pub mod clock;
+pub mod facts;
+pub mod info;
+pub mod netns;
+pub mod pidfd;
+pub mod prerequisites;
+pub mod procfs;
+pub mod sock_diag;
+pub mod sockstat;
+pub mod sysctl;
