@@ -49,7 +49,11 @@ pub enum DecodeError {
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     const HEADER: usize = size_of::<Header>();
     if bytes.len() < HEADER {
-        return Err(DecodeError::Short { kind: 0, have: bytes.len(), need: HEADER });
+        return Err(DecodeError::Short {
+            kind: 0,
+            have: bytes.len(),
+            need: HEADER,
+        });
     }
     let mut buf = bytes;
     let header = header(&mut buf);
@@ -60,7 +64,11 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind => return Err(DecodeError::Unknown(kind)),
     };
     if bytes.len() < need {
-        return Err(DecodeError::Short { kind: header.kind, have: bytes.len(), need });
+        return Err(DecodeError::Short {
+            kind: header.kind,
+            have: bytes.len(),
+            need,
+        });
     }
     Ok(match header.kind {
         KIND_CHANGE => Record::Change(change(header, &mut buf)),
@@ -112,7 +120,10 @@ fn change(header: Header, b: &mut &[u8]) -> Change {
 }
 
 fn integral(b: &mut &[u8]) -> Integral {
-    Integral { high: b.get_u64_ne(), low: b.get_u64_ne() }
+    Integral {
+        high: b.get_u64_ne(),
+        low: b.get_u64_ne(),
+    }
 }
 
 fn array<const N: usize>(b: &mut &[u8]) -> [u8; N] {
@@ -122,7 +133,10 @@ fn array<const N: usize>(b: &mut &[u8]) -> [u8; N] {
 }
 
 fn lifecycle(header: Header, b: &mut &[u8]) -> Box<Lifecycle> {
-    Box::new(Lifecycle { header, state: state(b) })
+    Box::new(Lifecycle {
+        header,
+        state: state(b),
+    })
 }
 
 /// Struct expressions evaluate in the order written, which is the order of the ABI.
@@ -181,7 +195,12 @@ fn state(b: &mut &[u8]) -> SockState {
 }
 
 fn process(header: Header, b: &mut &[u8]) -> Process {
-    Process { header, parent: b.get_u32_ne(), reserved: b.get_u32_ne(), comm: array(b) }
+    Process {
+        header,
+        parent: b.get_u32_ne(),
+        reserved: b.get_u32_ne(),
+        comm: array(b),
+    }
 }
 
 #[cfg(test)]

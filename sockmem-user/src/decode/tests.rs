@@ -1,5 +1,8 @@
 //! Decoding against the ABI structs' own memory layout.
-#![allow(unsafe_code, reason = "the test views ABI structs as the bytes the kernel writes")]
+#![allow(
+    unsafe_code,
+    reason = "the test views ABI structs as the bytes the kernel writes"
+)]
 
 use super::*;
 use aya::Pod;
@@ -21,9 +24,13 @@ fn record(kind: u8, header: Header, body: &[u8]) -> Vec<u8> {
 #[test]
 fn state_is_decoded_as_it_lies_in_memory() {
     // A pattern in which every byte is told from its neighbours.
-    let body: Vec<u8> = (0..size_of::<SockState>()).map(|i| (i * 7 + i / 251) as u8).collect();
+    let body: Vec<u8> = (0..size_of::<SockState>())
+        .map(|i| (i * 7 + i / 251) as u8)
+        .collect();
     let bytes = record(KIND_CLOSE, Header::default(), &body);
-    let Ok(Record::Close(got)) = decode(&bytes) else { panic!("not a Close") };
+    let Ok(Record::Close(got)) = decode(&bytes) else {
+        panic!("not a Close")
+    };
     fn plain<T: Pod>(bytes: &[u8]) -> T {
         assert_eq!(bytes.len(), size_of::<T>());
         // SAFETY: T is Pod and the slice has its size; the read is unaligned.
@@ -34,12 +41,33 @@ fn state_is_decoded_as_it_lies_in_memory() {
 
 #[test]
 fn short_and_unknown_records_are_errors() {
-    assert_eq!(decode(&[0; 5]), Err(DecodeError::Short { kind: 0, have: 5, need: 24 }));
+    assert_eq!(
+        decode(&[0; 5]),
+        Err(DecodeError::Short {
+            kind: 0,
+            have: 5,
+            need: 24
+        })
+    );
     let bytes = record(KIND_CHANGE, Header::default(), &[0; 63]);
-    assert_eq!(decode(&bytes), Err(DecodeError::Short { kind: KIND_CHANGE, have: 87, need: 88 }));
+    assert_eq!(
+        decode(&bytes),
+        Err(DecodeError::Short {
+            kind: KIND_CHANGE,
+            have: 87,
+            need: 88
+        })
+    );
     let bytes = record(99, Header::default(), &[0; 64]);
     assert_eq!(decode(&bytes), Err(DecodeError::Unknown(99)));
-    let bytes = record(KIND_EXIT, Header { id: 7, ..Header::default() }, &[0; 24]);
+    let bytes = record(
+        KIND_EXIT,
+        Header {
+            id: 7,
+            ..Header::default()
+        },
+        &[0; 24],
+    );
     assert!(matches!(decode(&bytes), Ok(Record::Exit(p)) if p.header.id == 7));
 }
 
