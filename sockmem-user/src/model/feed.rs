@@ -1,0 +1,293 @@
+//! How records and scans change the model.
+
+use sockmem_common::{Change, Lifecycle, OWNER_PROCESS, SockState};
+
+use super::address::{self, comm};
+use super::groups::{Group, GroupKey, Mark};
+use super::sockets::{LATEST_NS, Socket, Step, believable};
+use super::{Model, REMEMBERED};
+use crate::decode::Record;
+
+/// Buckets that a closed socket's timeline keeps.
+const CLOSED_BUCKETS: u16 = 16;
+
+impl Model {
+    /// Takes one record. Records come in the order they arrive; between CPUs that need not be
+    /// the order of their times.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Change(c) => self.change(c),
+            Record::Open(l) => {
+                // A process that had ended opens nothing: its pid belongs to another now.
+                if l.state.owner_kind == OWNER_PROCESS && l.state.owner_tgid != 0 {
+                    self.processes.opened(l.state.owner_tgid, l.header.t_ns);
+                }
+                self.lifecycle(l);
+            }
+            Record::Owner(l) => self.lifecycle(l),
+            Record::Close(l) => self.close(l),
+            Record::Fork(p) => self.processes.started(p.header.id as u32, comm(&p.comm)),
+            Record::Exit(p) => {
+                self.processes.exited(p.header.id as u32, p.header.t_ns);
+            }
+        }
+    }
+
+    /// Takes (a part of) a scan of the kernel's state map, read at `now_ns` at the latest.
+    ///
+    /// States are authoritative for readings, totals, peaks and integrals; where records newer
+    /// than a state came first, only the last reading stays that of the records. A state that is
+    /// marked closed closes its socket (its `Close` record did not fit into the ring). Sockets that
+    /// are missing stay: see [`Model::close_missing`].
+    pub fn absorb<'a>(&mut self, states: impl Iterator<Item = &'a SockState>, now_ns: u64) {
+        for kernel in states {
+            if self.gone.contains(&kernel.id) {
+                continue;
+            }
+            let state = believable(kernel);
+            let at = match self.index.get(&state.id) {
+                Some(&at) => {
+                    self.merge(at as usize, &state, state.last_ns, true);
+                    at as usize
+                }
+                None => self.insert(state, state.last_ns),
+            };
+            self.sockets[at].scanned(now_ns.max(1));
+            if state.flags & sockmem_common::STATE_CLOSED != 0 {
+                self.finish(at, state.last_ns);
+            }
+        }
+    }
+
+    /// Closes the sockets that a complete scan did not hold although it began (at `began_ns`) after
+    /// all that is known of them: they went, and their `Close` record was lost. Their last known
+    /// totals stand. Apply all records that the ring held before the scan first. Returns how many.
+    pub fn close_missing(&mut self, began_ns: u64) -> usize {
+        let mut closed = 0;
+        let mut at = 0;
+        while at < self.sockets.len() {
+            let s = &self.sockets[at];
+            let known_ns = s.scanned_ns.max(s.record_ns).max(s.state.last_ns);
+            if known_ns < began_ns {
+                self.sockets[at].finals_unknown = true;
+                let end_ns = self.sockets[at].state.last_ns;
+                self.finish(at, end_ns);
+                closed += 1;
+            } else {
+                at += 1;
+            }
+        }
+        self.oddities.closed_unseen += closed as u64;
+        closed
+    }
+
+    fn change(&mut self, c: &Change) {
+        let Some(&at) = self.index.get(&c.header.id) else {
+            self.oddities.unmatched += 1;
+            return;
+        };
+        let socket = &mut self.sockets[at as usize];
+        if c.header.t_ns >= socket.record_ns {
+            self.drains.change(&mut socket.queues, c);
+        }
+        let group = socket.group as usize;
+        match socket.change(c, self.config.idle_after_ns) {
+            Some(step) => self.step(group, &step),
+            None => self.oddities.late += 1,
+        }
+    }
+
+    /// One socket's new level, in the sums it is part of.
+    fn step(&mut self, group: usize, s: &Step) {
+        self.groups[group].level(s.t_ns, s.before, s.low, s.high, s.after);
+        self.total.level(s.t_ns, s.before, s.low, s.high, s.after);
+    }
+
+    fn lifecycle(&mut self, l: &Lifecycle) {
+        if self.gone.contains(&l.header.id) {
+            return;
+        }
+        self.take(l);
+    }
+
+    fn close(&mut self, l: &Lifecycle) {
+        if self.gone.contains(&l.header.id) {
+            return;
+        }
+        let at = self.take(l);
+        let end_ns = self.sockets[at].state.last_ns;
+        self.finish(at, end_ns);
+    }
+
+    /// Takes a record's state, and returns the socket's place.
+    fn take(&mut self, l: &Lifecycle) -> usize {
+        let t_ns = l.header.t_ns.min(LATEST_NS);
+        let mut state = believable(&l.state);
+        state.id = l.header.id;
+        match self.index.get(&state.id) {
+            Some(&at) => {
+                let at = at as usize;
+                let newest = t_ns >= self.sockets[at].meta_ns;
+                self.merge(at, &state, t_ns, newest);
+                let s = &mut self.sockets[at];
+                s.record_ns = s.record_ns.max(t_ns);
+                s.meta_ns = s.meta_ns.max(t_ns);
+                at
+            }
+            None => self.insert(state, t_ns),
+        }
+    }
+
+    fn insert(&mut self, state: SockState, t_ns: u64) -> usize {
+        self.processes.learn_from(&state);
+        let key = GroupKey::of(&state, self.processes.generation(state.owner_tgid));
+        let group = self.group(key, t_ns);
+        let socket = Socket::new(state, t_ns, key, group, self.config.socket_buckets);
+        let at = self.sockets.len();
+        self.index.insert(state.id, at as u32);
+        let resident = state.counters.resident();
+        self.groups[group as usize].join(t_ns, resident, socket.connection);
+        self.total.join(t_ns, resident, socket.connection);
+        self.sockets.push(socket);
+        at
+    }
+
+    /// Merges a state into the socket at `at`; `meta`: it also tells whose it is.
+    fn merge(&mut self, at: usize, state: &SockState, t_ns: u64, meta: bool) {
+        let socket = &mut self.sockets[at];
+        let was_connection = socket.connection;
+        let step = socket.merge(state, self.config.idle_after_ns, meta);
+        let (group, old_key) = (socket.group as usize, socket.key);
+        let connected = socket.connection && !was_connection;
+        if step.before != step.after || step.high > step.after {
+            self.step(group, &step);
+        }
+        if connected {
+            self.groups[group].connected(t_ns);
+            self.total.connected(t_ns);
+        }
+        if !meta {
+            return;
+        }
+        let same_pid = old_key.pid == state.owner_tgid;
+        let generation = if same_pid {
+            old_key.generation
+        } else {
+            self.processes.generation(state.owner_tgid)
+        };
+        let key = GroupKey::of(state, generation);
+        if key != old_key {
+            self.processes.learn_from(state);
+            self.rehome(at, key, t_ns);
+        }
+    }
+
+    /// Moves the socket at `at` to another group: what it did so far stays with the old one.
+    fn rehome(&mut self, at: usize, key: GroupKey, t_ns: u64) {
+        let to = self.group(key, t_ns);
+        let socket = &mut self.sockets[at];
+        let then = socket.at(t_ns, self.config.idle_after_ns);
+        let segment = socket.segment(&then);
+        let told = self.rules.told(&segment);
+        let holds = self.rules.segment_holds(&segment, then.resident_peak);
+        let resident = socket.state.counters.resident();
+        let old = &mut self.groups[socket.group as usize];
+        old.settled.add(&segment, told, holds);
+        old.leave(t_ns, resident, socket.connection);
+        self.groups[to as usize].join(t_ns, resident, socket.connection);
+        socket.mark = Mark::of(&then, then.last_ns);
+        socket.group = to;
+        socket.key = key;
+        socket.joined_ns = t_ns;
+    }
+
+    /// The group of `key`; made at `t_ns` where there is none.
+    fn group(&mut self, key: GroupKey, t_ns: u64) -> u32 {
+        if let Some(&group) = self.group_index.get(&key) {
+            return group;
+        }
+        let mut made = Group::new(key, t_ns, self.config.sum_buckets);
+        if key.listener_id != 0 {
+            let listener = self.index.get(&key.listener_id);
+            made.listener = listener.map(|&at| address::local(&self.sockets[at as usize].state));
+        } else if key.port != 0 {
+            made.listener = Some(format!("*:{}", key.port));
+        }
+        let group = if self.groups.len() < self.config.max_groups.max(2) {
+            self.groups.push(made);
+            self.groups.len() - 1
+        } else if let Some(at) = self.give_up_group() {
+            self.groups[at] = made;
+            at
+        } else {
+            // All of them are in use.
+            self.groups.push(made);
+            self.groups.len() - 1
+        };
+        self.group_index.insert(key, group as u32);
+        group as u32
+    }
+
+    /// Frees the group that has been without sockets for longest; its sums go to the unknown owner.
+    fn give_up_group(&mut self) -> Option<usize> {
+        let empty = self
+            .groups
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter(|(_, g)| g.live == 0);
+        let (at, _) = empty.min_by_key(|(_, g)| g.last_ns)?;
+        let (first, rest) = self.groups.split_at_mut(1);
+        let gone = &rest[at - 1];
+        first[0].take_over(gone);
+        self.group_index.remove(&gone.key);
+        if self.processes.len() > 4 * self.config.max_groups {
+            let groups = &self.group_index;
+            let closed = &self.closed;
+            self.processes.forget(|pid, generation| {
+                let same = |k: &GroupKey| (k.pid, k.generation) == (pid, generation);
+                groups.keys().any(same) || closed.iter().any(|s| same(&s.key))
+            });
+        }
+        Some(at)
+    }
+
+    /// The socket at `at` is gone since `end_ns`: settles it and keeps it among the closed.
+    fn finish(&mut self, at: usize, end_ns: u64) {
+        let mut socket = self.sockets.swap_remove(at);
+        self.index.remove(&socket.state.id);
+        if let Some(moved) = self.sockets.get(at) {
+            self.index.insert(moved.state.id, at as u32);
+        }
+        let state = &socket.state;
+        let resident = state.counters.resident();
+        let segment = socket.segment(state);
+        let told = self.rules.told(&segment);
+        let holds = self.rules.segment_holds(&segment, state.resident_peak);
+        let group = &mut self.groups[socket.group as usize];
+        group.settled.add(&segment, told, holds);
+        group.leave(end_ns, resident, socket.connection);
+        let whole = super::groups::Segment::of(state, None, socket.connection);
+        let told = self.rules.told(&whole);
+        let holds = self.rules.segment_holds(&whole, state.resident_peak);
+        self.total.settled.add(&whole, told, holds);
+        self.total.leave(end_ns, resident, socket.connection);
+
+        self.gone.insert(socket.state.id);
+        self.gone_order.push_back(socket.state.id);
+        if self.gone_order.len() > REMEMBERED
+            && let Some(oldest) = self.gone_order.pop_front()
+        {
+            self.gone.remove(&oldest);
+        }
+        if self.config.max_closed == 0 {
+            return;
+        }
+        socket.timeline.shrink(CLOSED_BUCKETS);
+        socket.mark = None;
+        if self.closed.len() == self.config.max_closed {
+            self.closed.pop_front();
+        }
+        self.closed.push_back(socket);
+    }
+}

@@ -1,0 +1,90 @@
+//! The kernel's histogram of skb sizes, as percentiles.
+
+use hdrhistogram::Histogram;
+use sockmem_common::{TruesizeSum, bucket_floor};
+
+use super::TruesizeView;
+
+/// What the programs counted of skbs, summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TruesizeCounts {
+    /// skbs by bucket of their truesize (index: `sockmem_common::bucket`).
+    pub buckets: Vec<u64>,
+    /// Exact sums and the largest.
+    pub sum: TruesizeSum,
+}
+
+impl TruesizeCounts {
+    /// Percentiles; `None` where nothing was counted.
+    pub(super) fn view(&self) -> Option<TruesizeView> {
+        if self.sum.count == 0 {
+            return None;
+        }
+        // Three digits keep the kernel's buckets apart; the highest is the last bucket's floor.
+        let mut sizes = Histogram::<u64>::new_with_bounds(1, 1 << 24, 3).ok()?;
+        for (index, &count) in (0u32..).zip(&self.buckets) {
+            if count > 0 {
+                sizes.saturating_record_n(u64::from(bucket_floor(index)), count);
+            }
+        }
+        let at = |q| sizes.value_at_quantile(q).min(self.sum.max);
+        Some(TruesizeView {
+            count: self.sum.count,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max: self.sum.max,
+            payload_ratio: (self.sum.payload > 0)
+                .then(|| self.sum.truesize as f64 / self.sum.payload as f64),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sockmem_common::{BUCKETS, bucket};
+
+    #[test]
+    fn percentiles_lie_within_a_bucket_and_the_largest_is_exact() {
+        let mut counts = TruesizeCounts {
+            buckets: vec![0; BUCKETS as usize],
+            sum: TruesizeSum::default(),
+        };
+        assert_eq!(counts.view(), None);
+        for (size, payload, n) in [
+            (2304u32, 1448u64, 90u64),
+            (65_792, 64_000, 9),
+            (131_328, 9, 1),
+        ] {
+            counts.buckets[bucket(size) as usize] += n;
+            counts.sum.count += n;
+            counts.sum.truesize += u64::from(size) * n;
+            counts.sum.payload += payload * n;
+            counts.sum.max = counts.sum.max.max(size.into());
+        }
+        let v = counts.view().expect("100 skbs were counted");
+        let near = |got: u64, want: u64| got <= want * 1001 / 1000 && got * 33 >= want * 32;
+        assert!(
+            near(v.p50, 2304) && near(v.p90, 2304) && near(v.p99, 65_792),
+            "{v:?}"
+        );
+        assert_eq!((v.count, v.max), (100, 131_328));
+        let ratio = v.payload_ratio.expect("payload was counted");
+        assert!((ratio - 930_816.0 / 706_329.0).abs() < 1e-9, "{ratio}");
+    }
+
+    #[test]
+    fn no_payload_is_no_ratio() {
+        let counts = TruesizeCounts {
+            buckets: vec![0, 3],
+            sum: TruesizeSum {
+                count: 3,
+                truesize: 3,
+                payload: 0,
+                max: 1,
+            },
+        };
+        assert_eq!(counts.view().map(|v| v.payload_ratio), Some(None));
+    }
+}
