@@ -1,1 +1,5 @@
 //! Commands, arguments and exit codes.
+
+pub mod args;
+pub mod exit;
+pub mod units;

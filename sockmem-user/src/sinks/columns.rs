@@ -91,6 +91,20 @@ pub(super) fn legend() -> Vec<String> {
         .collect()
 }
 
+/// The columns of the first table in the order in which a narrow one keeps them.
+pub(super) fn kept_order() -> Vec<&'static str> {
+    let mut columns: Vec<(u8, &'static str)> = NOW
+        .iter()
+        .map(|(show, _, rank)| match show {
+            Show::Field(json) => (*rank, Field::named(json).title),
+            Show::Who => (*rank, "owner"),
+            Show::Timeline => (*rank, "timeline"),
+        })
+        .collect();
+    columns.sort_by_key(|(rank, _)| *rank);
+    columns.into_iter().map(|(_, title)| title).collect()
+}
+
 fn render(specs: &[Spec], view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
     let axis = Axis::of(&view.timeline, view.duration_ns);
     let several = view.groups.len() > 1;

@@ -246,6 +246,27 @@ fields! {
         |s| Value::Text(s.verdict.name());
 }
 
+/// The kernel's counters and limits, one line each, for `--help`.
+#[must_use]
+pub fn brief() -> String {
+    let mut out = String::new();
+    for (heading, wanted) in [
+        ("Memory in use, by kernel field:", Kind::Usage),
+        ("Payload:", Kind::Payload),
+        ("Limits, never memory in use:", Kind::Limit),
+    ] {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "{heading}");
+        for f in FIELDS.iter().filter(|f| f.kind == wanted) {
+            // Peaks and means of the same counters are left to `--explain`.
+            if wanted != Kind::Usage || f.sums {
+                let _ = writeln!(out, "  {:<14} {}", f.title, f.kernel);
+            }
+        }
+    }
+    out
+}
+
 /// Who is said to own a socket.
 const OWNERS: &str = "\
 OWNERS

@@ -9,8 +9,6 @@ use super::table::{self, Align, Cell, Column, Rendered};
 use super::text;
 use crate::model::{GroupView, OwnerKind, OwnerView, View};
 
-/// Groups in a table; the rest is said to be left out.
-pub(super) const MAX_GROUPS: usize = 20;
 const CELLS: usize = 12;
 
 /// `nginx[4242]`, escaped.
@@ -72,8 +70,8 @@ pub(super) fn ordered(view: &View) -> Vec<&GroupView> {
     out.into_iter().map(|(_, g)| g).collect()
 }
 
-/// Sums now, one row a group.
-pub(super) fn now(view: &View, look: &Look) -> Rendered {
+/// Sums now, one row a group, at most `most` of them.
+pub(super) fn now(view: &View, most: Option<usize>, look: &Look) -> Rendered {
     let axis = Axis::of(&view.timeline, view.duration_ns);
     let mark = |title: &str, json: &str| marked(view, title, json);
     let columns = [
@@ -112,7 +110,7 @@ pub(super) fn now(view: &View, look: &Look) -> Rendered {
     ];
     let rows: Vec<Vec<Cell>> = ordered(view)
         .into_iter()
-        .take(MAX_GROUPS)
+        .take(most.unwrap_or(usize::MAX))
         .map(|g| {
             let t = &g.totals;
             vec![
@@ -137,8 +135,8 @@ pub(super) fn now(view: &View, look: &Look) -> Rendered {
     finish(view, &columns, &rows, look)
 }
 
-/// The whole trace, one row a group.
-pub(super) fn whole(view: &View, look: &Look) -> Rendered {
+/// The whole trace, one row a group, at most `most` of them.
+pub(super) fn whole(view: &View, most: Option<usize>, look: &Look) -> Rendered {
     let mark = |title: &str, json: &str| marked(view, title, json);
     let columns = [
         column("OWNER", "", Align::Left, 0),
@@ -155,7 +153,7 @@ pub(super) fn whole(view: &View, look: &Look) -> Rendered {
     ];
     let rows: Vec<Vec<Cell>> = ordered(view)
         .into_iter()
-        .take(MAX_GROUPS)
+        .take(most.unwrap_or(usize::MAX))
         .map(|g| {
             vec![
                 title(g, look).into(),

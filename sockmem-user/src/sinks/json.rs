@@ -103,6 +103,10 @@ impl serde_json::ser::Formatter for Harmless {
         out: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        // Nearly every string: names of fields, addresses, states.
+        if fragment.bytes().all(|b| matches!(b, b' '..=b'~')) {
+            return out.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(at) = rest.find(|c| !harmless(c)) {
             out.write_all(&rest.as_bytes()[..at])?;
@@ -500,7 +504,7 @@ mod tests {
             }
             escaped = text && !escaped && c == '\\';
             out.push(c);
-            if !text && (c == ',' && depth < 4 || matches!(c, '{' | '[') && depth < 4) {
+            if !text && depth < 4 && matches!(c, ',' | '{' | '[') {
                 newline(&mut out, depth);
             }
         }

@@ -33,6 +33,18 @@ pub enum Style {
     Bad,
 }
 
+/// Whether text may go beyond ASCII, from the values of `LC_ALL`, `LC_CTYPE` and `LANG`: the
+/// first that is set and not empty names the character set.
+#[must_use]
+pub fn utf8_locale(lc_all: Option<&str>, lc_ctype: Option<&str>, lang: Option<&str>) -> bool {
+    let mut names = [lc_all, lc_ctype, lang].into_iter().flatten();
+    let name = names
+        .find(|name| !name.is_empty())
+        .unwrap_or("C")
+        .to_ascii_lowercase();
+    name.contains("utf-8") || name.contains("utf8")
+}
+
 impl Look {
     /// The text in that style. Foreign text is to be escaped before.
     #[must_use]
@@ -127,6 +139,15 @@ mod tests {
         };
         assert_eq!(color.paint(Style::Bad, "x"), "\x1b[31mx\x1b[0m");
         assert_eq!(color.paint(Style::Plain, "x"), "x");
+    }
+
+    #[test]
+    fn the_first_locale_that_is_set_decides() {
+        assert!(utf8_locale(None, None, Some("en_US.UTF-8")));
+        assert!(utf8_locale(Some("C.utf8"), None, Some("C")));
+        assert!(utf8_locale(Some(""), Some("pl_PL.UTF-8"), None));
+        assert!(!utf8_locale(Some("C"), None, Some("en_US.UTF-8")));
+        assert!(!utf8_locale(None, None, None));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Options {
     pub target: String,
     /// Width, character set, colour.
     pub look: Look,
-    /// At most so many sockets in the table; `None`: all.
+    /// At most so many sockets, and owners, in a table; `None`: all.
     pub rows: Option<usize>,
 }
 
@@ -82,7 +82,7 @@ impl Plain {
             return out.write_all(block.as_bytes());
         }
         block.push('\n');
-        block.push_str(&groups::now(view, look).text);
+        block.push_str(&groups::now(view, self.options.rows, look).text);
         block.push('\n');
         let rows = self
             .options
@@ -123,6 +123,17 @@ impl Plain {
     pub fn summary(&self, view: &View, out: &mut impl Write) -> io::Result<()> {
         out.write_all(summary::render(view, &self.options).as_bytes())
     }
+}
+
+/// What `--explain` prints: every field with its kernel field, unit and meaning, who is said
+/// to own a socket, and which columns a narrow table keeps.
+#[must_use]
+pub fn explain() -> String {
+    let order = text::wrap(&columns::kept_order().join(", "), 78, 2);
+    format!(
+        "{}\nNARROW TERMINALS\n  Columns are kept in this order, as far as they fit:\n  {order}\n",
+        super::fields::explain()
+    )
 }
 
 /// What is traced, for how long, and how complete the numbers are.

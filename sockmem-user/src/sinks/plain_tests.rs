@@ -3,7 +3,7 @@
 use super::escape;
 use super::fixture;
 use super::look::Look;
-use super::plain::{DEFAULT_ROWS, Options, Plain};
+use super::plain::{self, DEFAULT_ROWS, Options, Plain};
 use crate::model::View;
 
 fn options(look: Look) -> Options {
@@ -189,4 +189,25 @@ fn limits_are_never_under_memory() {
     let column = |line: &str, word: &str| escape::width(&line[..line.find(word).unwrap()]);
     assert!(column(titles, "rcvbuf") >= column(band, "LIMITS"));
     assert!(column(titles, "held idle") < column(band, "LIMITS"));
+}
+
+#[test]
+fn explain() {
+    insta::assert_snapshot!(plain::explain());
+}
+
+#[test]
+fn owners_beyond_the_rows_are_summed_up() {
+    let view = fixture::weird_names();
+    let text = block(
+        &view,
+        Options {
+            rows: Some(3),
+            ..options(wide(120))
+        },
+    );
+    assert!(
+        text.contains("1 more owner not shown; they hold 132 KiB"),
+        "{text}"
+    );
 }

@@ -24,9 +24,12 @@ pub fn render(view: &View, options: &Options) -> String {
     answer(view, options, &mut out);
     if !view.groups.is_empty() {
         heading(look, "BY OWNER, over the whole trace", &mut out);
-        out.push_str(&groups::whole(view, look).text);
+        out.push_str(&groups::whole(view, options.rows, look).text);
         if view.groups.len() > 1 {
-            for g in groups::ordered(view).into_iter().take(groups::MAX_GROUPS) {
+            for g in groups::ordered(view)
+                .into_iter()
+                .take(options.rows.unwrap_or(usize::MAX))
+            {
                 let line = format!(
                     "{}: {}",
                     groups::title(g, look),
