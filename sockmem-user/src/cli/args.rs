@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -12,6 +10,7 @@ use clap::{
 };
 
 use super::exit::Exit;
+use super::target::Target;
 use super::units;
 use crate::model::Tier;
 use crate::sinks::fields;
@@ -49,108 +48,6 @@ enum Command {
     Live(Box<LiveArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
-}
-
-/// Which sockets are traced: those that match any of these.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
-#[command(next_help_heading = "Target (sockets that match any of these)")]
-pub struct Target {
-    /// Sockets of this process; repeatable
-    #[arg(long = "pid", value_name = "PID", value_delimiter = ',', value_parser = parse_pid)]
-    pub pids: Vec<u32>,
-    /// Children of the traced processes too
-    #[arg(long)]
-    pub follow: bool,
-    /// Sockets of processes of this name (/proc/PID/comm); repeatable
-    #[arg(long = "comm", value_name = "NAME", value_parser = parse_comm)]
-    pub comms: Vec<String>,
-    /// Sockets of the processes in this control group and those beneath; repeatable
-    #[arg(long = "cgroup", value_name = "PATH")]
-    pub cgroups: Vec<PathBuf>,
-    /// Sockets with this port at either end; repeatable
-    #[arg(long = "port", value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
-    pub ports: Vec<u16>,
-    /// A listening socket and every connection that came through it; repeatable
-    #[arg(long = "listener", value_name = "ADDR:PORT", value_parser = parse_listener)]
-    pub listeners: Vec<Listener>,
-    /// Every TCP socket of this host
-    #[arg(long, conflicts_with_all = ["pids", "follow", "comms", "cgroups", "ports", "listeners"])]
-    pub all: bool,
-}
-
-/// A listening address; `None` stands for any (`*:443`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// The address it is bound to.
-    pub addr: Option<IpAddr>,
-    /// The port.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Listener {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.addr {
-            Some(addr) => std::net::SocketAddr::new(addr, self.port).fmt(f),
-            None => write!(f, "*:{}", self.port),
-        }
-    }
-}
-
-impl Target {
-    /// Whether nothing was named.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self
-            == Target {
-                follow: self.follow,
-                ..Target::default()
-            }
-    }
-
-    /// What is traced, in words, for the header of the output; unescaped.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let list = |one: &str, many: &str, items: Vec<String>| match items.as_slice() {
-            [] => None,
-            [item] => Some(format!("{one} {item}")),
-            _ => Some(format!("{many} {}", items.join(", "))),
-        };
-        let strings = |items: &[u32]| items.iter().map(u32::to_string).collect();
-        let mut parts: Vec<String> = [
-            list("pid", "pids", strings(&self.pids)),
-            list("comm", "comms", self.comms.clone()),
-            list(
-                "cgroup",
-                "cgroups",
-                self.cgroups
-                    .iter()
-                    .map(|p| p.to_string_lossy().into_owned())
-                    .collect(),
-            ),
-            list(
-                "port",
-                "ports",
-                self.ports.iter().map(u16::to_string).collect(),
-            ),
-            list(
-                "listener",
-                "listeners",
-                self.listeners.iter().map(Listener::to_string).collect(),
-            ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if self.all {
-            parts.push("all TCP sockets".to_owned());
-        }
-        let words = parts.join("; ");
-        if self.follow {
-            format!("{words}, with children")
-        } else {
-            words
-        }
-    }
 }
 
 /// Options that every command has.
@@ -475,20 +372,6 @@ fn stop(error: &clap::Error) -> Stop {
     }
 }
 
-fn parse_pid(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => {
-            let by_name = if text.parse::<i64>().is_err() && !text.is_empty() {
-                format!(", or --comm {text} for a name")
-            } else {
-                String::new()
-            };
-            Err(format!("a process id is a number from 1{by_name}"))
-        }
-        Ok(pid) => Ok(pid),
-    }
-}
-
 fn parse_positive(text: &str) -> Result<Duration, String> {
     let duration = units::parse_duration(text).map_err(|e| e.to_string())?;
     if duration.is_zero() {
@@ -523,47 +406,6 @@ fn parse_ring_size(text: &str) -> Result<u32, String> {
             units::format_size(next)
         )
     })
-}
-
-/// The kernel keeps 15 bytes of a name (`TASK_COMM_LEN` - 1).
-fn parse_comm(text: &str) -> Result<String, String> {
-    match text.len() {
-        0 => Err("a process has a name".to_owned()),
-        1..=15 => Ok(text.to_owned()),
-        _ => {
-            let mut end = 15;
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            Err(format!(
-                "the kernel keeps 15 bytes of a name; write {}",
-                &text[..end]
-            ))
-        }
-    }
-}
-
-fn parse_listener(text: &str) -> Result<Listener, String> {
-    let wrong =
-        || format!("`{text}` is no ADDR:PORT; write for example 0.0.0.0:443, [::]:443 or *:443");
-    let listener = match text.strip_prefix("*:") {
-        Some(port) => Listener {
-            addr: None,
-            port: port.parse().map_err(|_| wrong())?,
-        },
-        None => {
-            let at: std::net::SocketAddr = text.parse().map_err(|_| wrong())?;
-            Listener {
-                addr: Some(at.ip()),
-                port: at.port(),
-            }
-        }
-    };
-    if listener.port == 0 {
-        Err(wrong())
-    } else {
-        Ok(listener)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use std::ffi::OsStr;
 
 use super::*;
+use crate::cli::target::Listener;
 
 fn run(args: &str) -> Result<Invocation, Stop> {
     parse(std::iter::once("sockmem-trace").chain(args.split_whitespace()))
