@@ -1,1 +1,47 @@
 //! Outputs: every one renders the same `model::View`.
+//!
+//! * `fields`: the one table of socket fields: names, kernel fields, units, meaning.
+//! * `json`: one document per line or report, for programs.
+//! * `plain`: lines of text, for people without a full screen and for logs.
+//! * `summary`: the closing summary in text, the answer first.
+//! * `doctor`: what the host allows, as text and JSON.
+//! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
+#![deny(unsafe_code)]
+
+pub mod doctor;
+pub mod escape;
+pub mod fields;
+pub mod json;
+pub mod look;
+pub mod plain;
+pub mod spark;
+pub mod summary;
+pub mod table;
+pub mod text;
+
+mod columns;
+mod groups;
+mod header;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod plain_tests;
+
+/// What every document says about the host. Strings as the host gives them, unescaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Release of the running kernel (`uname -r`).
+    pub kernel: String,
+    /// Host name (`uname -n`).
+    pub hostname: String,
+    /// `/proc/sys/kernel/random/boot_id`; `None` where it cannot be read.
+    pub boot_id: Option<String>,
+    /// Bytes in a page.
+    pub page_size: u64,
+    /// CPUs online.
+    pub cpus: u32,
+}
+
+/// Version of the tool that every document carries.
+pub const TOOL_VERSION: &str = env!("CARGO_PKG_VERSION");
