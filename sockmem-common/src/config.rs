@@ -92,7 +92,7 @@ layout! {
     task_pid,
     /// `sock.sk_userlocks`: byte that holds it.
     userlocks,
-    /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 5.15).
+    /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 6.1).
     userlocks_shift,
 }
 

@@ -1,2 +1,7 @@
 //! The `sockmem-trace` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sockmem::cli::run(std::env::args_os()).into()
+}

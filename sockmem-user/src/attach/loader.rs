@@ -78,6 +78,17 @@ pub enum AttachError {
     },
 }
 
+impl AttachError {
+    /// What was refused, without the advice; for a table that has a column for that.
+    #[must_use]
+    pub fn refusal(&self) -> String {
+        match self {
+            AttachError::Tier { why, .. } => why.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Attaches the best tier, or the one asked for.
 ///
 /// # Errors
@@ -147,6 +158,12 @@ fn attach_tier(
     if cookies {
         settings.flags |= SET_COOKIE;
     }
+    // Hooks in every section make reading again a formality; the tracepoint tier rests on it.
+    settings.resync_quiet_ns = if tier == Tier::Tracepoint {
+        1_000_000
+    } else {
+        200_000_000
+    };
     if cfg!(target_arch = "aarch64") {
         settings.flags |= SET_AARCH64;
     }
@@ -181,8 +198,9 @@ fn attach_tier(
 /// Whether `tcp_release_cb` alone does not see the end of every section.
 fn release_cb_is_conditional(btf: &kernel::Btf) -> bool {
     // An unreadable release counts as new: hooking `release_sock` too is harmless.
-    kernel::features::Release::running()
-        .map_or(true, |release| kernel::Features::from_btf(btf).release_cb_is_conditional(&release))
+    kernel::features::Release::running().map_or(true, |release| {
+        kernel::Features::from_btf(btf).release_cb_is_conditional(&release)
+    })
 }
 
 /// Whether `spec` belongs to this trace.

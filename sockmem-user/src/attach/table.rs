@@ -163,7 +163,14 @@ pub const PROGRAMS: &[ProgramSpec] = &[
         Core,
         Required,
     ),
-    conditional(p("fe_release_sock", "release_sock", Fentry, FENTRY, Core, Required)),
+    conditional(p(
+        "fe_release_sock",
+        "release_sock",
+        Fentry,
+        FENTRY,
+        Core,
+        Required,
+    )),
     p(
         "fx_rcv_established",
         "tcp_rcv_established",
@@ -319,7 +326,14 @@ pub const PROGRAMS: &[ProgramSpec] = &[
         Core,
         Required,
     ),
-    conditional(p("kp_release_sock", "release_sock", Kprobe, KPROBE, Core, Required)),
+    conditional(p(
+        "kp_release_sock",
+        "release_sock",
+        Kprobe,
+        KPROBE,
+        Core,
+        Required,
+    )),
     p(
         "kr_rcv_established",
         "tcp_rcv_established",

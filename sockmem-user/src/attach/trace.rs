@@ -91,9 +91,14 @@ impl Trace {
         settings: Settings,
     ) -> Result<Self, AttachError> {
         let refused = |why: String| AttachError::Map { name: "SOCKS", why };
-        let socks = ebpf.take_map("SOCKS").ok_or_else(|| refused("not in the object".into()))?;
+        let socks = ebpf
+            .take_map("SOCKS")
+            .ok_or_else(|| refused("not in the object".into()))?;
         let data = hash_data(&socks).ok_or_else(|| refused("not a hash".into()))?;
-        let max_sockets = data.info().map_err(|e| refused(e.to_string()))?.max_entries();
+        let max_sockets = data
+            .info()
+            .map_err(|e| refused(e.to_string()))?
+            .max_entries();
         let program = iterator(&mut ebpf, "it_resync")
             .ok_or_else(|| refused("no iterator program".into()))?;
         let fd = program.fd().map_err(|e| refused(e.to_string()))?;
@@ -202,8 +207,10 @@ impl Trace {
     /// # Errors
     /// Of bpf(2).
     pub fn scan(&self, mut each: impl FnMut(u64, &SockState)) -> std::io::Result<()> {
-        let fd: BorrowedFd<'_> =
-            hash_data(&self.socks).ok_or(std::io::ErrorKind::InvalidInput)?.fd().as_fd();
+        let fd: BorrowedFd<'_> = hash_data(&self.socks)
+            .ok_or(std::io::ErrorKind::InvalidInput)?
+            .fd()
+            .as_fd();
         bpf::for_each_entry::<SockState>(fd, self.max_sockets, |sk, state| {
             // Inserted and not yet filled in.
             if state.first_ns != 0 {

@@ -1,0 +1,246 @@
+//! A trace, its owners and its model, held together: the one way data flows.
+
+use std::collections::HashSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+use anyhow::Context;
+use sockmem_common::{KIND_EXIT, STATE_CLOSED, SockState, TruesizeSum};
+
+use crate::attach::{self, Options, Trace};
+use crate::collect::{Owners, Ring, Spec};
+use crate::decode::{Record, decode};
+use crate::facts::{Loss, Tier};
+use crate::host::clock;
+use crate::kernel;
+use crate::model::{Config, Model, ProcessFacts, TruesizeCounts, View};
+
+/// Records taken from the ring before something else gets its turn.
+const BATCH: usize = 16_384;
+/// Above this many sockets the processes' descriptors are looked through less often.
+const MANY: usize = 2_000;
+
+/// A running trace.
+pub(super) struct Session {
+    /// Programs and maps.
+    pub(super) trace: Trace,
+    owners: Owners,
+    model: Model,
+    ring: Ring,
+    states: Vec<SockState>,
+    /// Records that could not be decoded: a bug, counted rather than hidden.
+    undecodable: u64,
+    rounds: u64,
+    offset: i64,
+}
+
+impl Session {
+    /// Attaches, baselines, and begins.
+    pub(super) fn start(spec: Spec, options: &Options) -> anyhow::Result<Self> {
+        let mut owners = Owners::new(spec)?;
+        let mut trace = attach::attach(options)?;
+        let events = trace
+            .take_events()
+            .context("the ring buffer is taken already")?;
+        let offset = clock::realtime_offset_ns();
+        let start = clock::now_ns();
+        owners.start(&mut trace)?;
+        let model = Model::new(Config {
+            start_mono_ns: start,
+            start_unix_ns: clock::to_unix_ns(start, offset),
+            idle_after_ns: trace.settings.idle_after_ns,
+            page_size: crate::host::info::page_size(),
+            tier: trace.tier,
+            coverage: trace.coverage.clone(),
+            keeps_forward_alloc: kernel::Btf::from_sys_fs()
+                .ok()
+                .map(|btf| !kernel::Features::from_btf(&btf).forward_alloc_is_returned()),
+            ..Config::default()
+        });
+        let mut session = Self {
+            trace,
+            owners,
+            model,
+            ring: Ring::new(events),
+            states: Vec::new(),
+            undecodable: 0,
+            rounds: 0,
+            offset,
+        };
+        session.learn_processes();
+        session.round()?;
+        Ok(session)
+    }
+
+    /// A descriptor of its own to wait on for records.
+    pub(super) fn ring_fd(&self) -> std::io::Result<OwnedFd> {
+        self.ring.as_fd().try_clone_to_owned()
+    }
+
+    fn learn_processes(&mut self) {
+        for (pid, process) in self.owners.processes() {
+            let facts = ProcessFacts {
+                comm: process.comm.clone(),
+                cgroup: process.cgroup.clone(),
+            };
+            self.model.process(pid, facts);
+        }
+    }
+
+    /// Feeds waiting records to the model. Returns whether there may be more.
+    pub(super) fn drain(&mut self) -> bool {
+        let mut forked = Vec::new();
+        let mut exited = false;
+        let (model, undecodable) = (&mut self.model, &mut self.undecodable);
+        let n = self.ring.drain(BATCH, |bytes| match decode(bytes) {
+            Ok(record) => {
+                match &record {
+                    Record::Fork(p) => forked.push(p.header.id),
+                    Record::Exit(p) => exited |= p.header.kind == KIND_EXIT,
+                    _ => {}
+                }
+                model.apply(&record);
+            }
+            Err(_) => *undecodable += 1,
+        });
+        let any = !forked.is_empty();
+        for child in forked {
+            self.owners
+                .forked(&mut self.trace, u32::try_from(child).unwrap_or(0));
+        }
+        if any {
+            self.learn_processes();
+        }
+        if exited {
+            self.reap();
+        }
+        n == BATCH
+    }
+
+    /// Notices processes that have ended.
+    pub(super) fn reap(&mut self) {
+        for ended in self.owners.ended(&mut self.trace) {
+            self.model.process_exited(ended.pid, clock::now_ns());
+        }
+    }
+
+    /// Whether everything that was to be traced has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.owners.ends_with_processes() && self.owners.processes().next().is_none()
+    }
+
+    /// One interval: follows ownership, reads every socket again where hooks
+    /// cannot, and takes over the kernel's states and counters.
+    pub(super) fn round(&mut self) -> anyhow::Result<()> {
+        while self.drain() {}
+        self.reap();
+        self.trace
+            .resync()
+            .context("reading the traced sockets again")?;
+        self.scan()?;
+        let due = self.states.len() < MANY || self.rounds.is_multiple_of(5);
+        self.rounds += 1;
+        if due {
+            let new = self.owners.refresh(&mut self.trace, &self.states)?;
+            if !new.is_empty() {
+                self.learn_processes();
+            }
+        }
+        self.counters()
+    }
+
+    /// Takes over the kernel's states.
+    fn scan(&mut self) -> anyhow::Result<()> {
+        while self.drain() {}
+        let began = clock::now_ns();
+        let mut stale = Vec::new();
+        self.states.clear();
+        let states = &mut self.states;
+        self.trace
+            .scan(|sk, state| {
+                if state.flags & STATE_CLOSED != 0 {
+                    stale.push((sk, *state));
+                } else {
+                    states.push(*state);
+                }
+            })
+            .context("reading the state map")?;
+        // A batched read of a hash that changes may give an entry twice.
+        let mut seen = HashSet::with_capacity(self.states.len());
+        self.states.retain(|s| seen.insert(s.id));
+        for (sk, state) in stale {
+            self.trace.forget(sk, &state);
+        }
+        let buried = self.trace.take_graves();
+        while self.drain() {}
+        // Closing states that did not fit into the ring are marked as such.
+        self.model
+            .absorb(self.states.iter().chain(&buried), clock::now_ns());
+        self.model.close_missing(began);
+        Ok(())
+    }
+
+    fn counters(&mut self) -> anyhow::Result<()> {
+        let stats = self
+            .trace
+            .stats()
+            .context("reading the programs' counters")?;
+        self.model.set_loss(Loss {
+            seen: stats.seen,
+            sent: stats.sent,
+            merged: stats.merged,
+            dropped_ring: stats.dropped_ring,
+            dropped_map: stats.dropped_map,
+            lost_closed: stats.lost_closed,
+            recursion_misses: self.trace.recursion_misses(),
+        });
+        if stats.lost_entry > 0 || self.undecodable > 0 || stats.pending_full > 0 {
+            log::debug!(
+                "returns without entry {}, undecodable records {}, touched lists full {}",
+                stats.lost_entry,
+                self.undecodable,
+                stats.pending_full
+            );
+        }
+        let (buckets, [received, allocated]) = self
+            .trace
+            .truesize()
+            .context("reading the truesize histogram")?;
+        // Only received skbs carry their payload; the ratio is theirs.
+        self.model.set_truesize(&TruesizeCounts {
+            buckets,
+            sum: TruesizeSum {
+                count: received.count + allocated.count,
+                truesize: received.truesize,
+                payload: received.payload,
+                max: received.max.max(allocated.max),
+            },
+        });
+        Ok(())
+    }
+
+    /// The picture now.
+    pub(super) fn view(&self) -> View {
+        let now = clock::now_ns();
+        self.model.view(now, clock::to_unix_ns(now, self.offset))
+    }
+
+    /// The last reading: everything is drained and every socket read once more.
+    pub(super) fn finish(&mut self) -> anyhow::Result<View> {
+        while self.drain() {}
+        // Sockets in motion a moment ago are left alone by a resync; at rest they are read.
+        let quiet = u64::from(self.trace.settings.resync_quiet_ns).min(250_000_000);
+        std::thread::sleep(std::time::Duration::from_nanos(quiet + 1_000_000));
+        self.round()?;
+        Ok(self.view())
+    }
+
+    /// Kind of hooks.
+    pub(super) fn tier(&self) -> Tier {
+        self.trace.tier
+    }
+
+    /// Traced sockets.
+    pub(super) fn sockets(&self) -> usize {
+        self.states.len()
+    }
+}
