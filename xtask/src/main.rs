@@ -12,6 +12,8 @@ mod setup;
 mod tally;
 mod vm;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -35,12 +37,19 @@ enum Command {
     Setup(setup::Options),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::BuildEbpf(options) => ebpf::run(&options),
-        Command::Vm(options) => vm::run(&options).and_then(|report| report.into_result()),
+        Command::Vm(options) => vm::run(&options).and_then(vm::Report::into_result),
         Command::Test => ci::test(),
         Command::Ci(options) => ci::ci(&options),
         Command::Setup(options) => setup::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

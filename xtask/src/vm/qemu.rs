@@ -177,7 +177,8 @@ impl Boot {
                     writeln!(log, "{seconds:8.2} {line}")?;
                     let trouble = transcript.take(&line);
                     started |= line.starts_with("VM-INIT:");
-                    if trouble.is_some() || (started && kernel_text(&line).is_none()) {
+                    let program = started && !line.is_empty() && kernel_text(&line).is_none();
+                    if trouble.is_some() || program {
                         show(&line);
                     }
                     if trouble.is_some_and(Trouble::is_fatal) {

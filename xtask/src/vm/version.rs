@@ -70,7 +70,7 @@ pub(crate) fn kernel(name: &str) -> Option<&'static Kernel> {
 pub(crate) struct Candidate {
     /// The kernel's release, such as `6.1.0-50-cloud-amd64`.
     pub(crate) release: String,
-    /// One package, or the image's and the modules'.
+    /// One package, or the image's, the modules' and the common files'.
     pub(crate) packages: Vec<String>,
 }
 
@@ -121,16 +121,19 @@ pub(crate) fn candidates<'a>(
         {
             continue;
         }
-        let modules = format!("linux-modules-{release}");
-        let mut packages = vec![(*name).to_owned()];
-        if names.binary_search(&modules.as_str()).is_ok() {
-            if prefix == "linux-image-" {
-                continue;
-            }
-            packages.push(modules);
-        } else if prefix != "linux-image-" {
+        let has = |package: &String| names.binary_search(&package.as_str()).is_ok();
+        let modules = Some(format!("linux-modules-{release}")).filter(has);
+        // An image and its modules come either in one package or in two.
+        if modules.is_some() == (prefix == "linux-image-") {
             continue;
         }
+        // Of the split ones this has the list of what is built in, and the
+        // kernel's configuration.
+        let base = Some(format!("linux-base-{release}")).filter(has);
+        let packages = [Some((*name).to_owned()), modules, base]
+            .into_iter()
+            .flatten()
+            .collect();
         found.push((
             preference,
             Candidate {
@@ -268,6 +271,7 @@ mod tests {
                 "linux-binary-unsigned-7.2.13+deb14-cloud-amd64",
                 "linux-binary-7.2.13+deb14-amd64",
                 "linux-modules-7.2.13+deb14-cloud-amd64",
+                "linux-base-7.2.13+deb14-cloud-amd64",
                 "linux-image-6.12.9-cloud-amd64",
             ],
         );
@@ -276,7 +280,8 @@ mod tests {
             found.packages,
             [
                 "linux-binary-7.2.13+deb14-cloud-amd64",
-                "linux-modules-7.2.13+deb14-cloud-amd64"
+                "linux-modules-7.2.13+deb14-cloud-amd64",
+                "linux-base-7.2.13+deb14-cloud-amd64",
             ]
         );
     }
