@@ -7,6 +7,7 @@ mod ci;
 mod ebpf;
 mod exec;
 mod manifest;
+mod object;
 mod paths;
 mod setup;
 mod tally;
