@@ -11,6 +11,8 @@
 //! bpf-linker is looked for in `$BPF_LINKER`, `PATH`, cargo's `bin`, the
 //! `target/tools/bin` that `cargo xtask setup` fills, and `/opt/bpf-linker/bin`.
 
+use std::convert::Infallible;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +23,9 @@ use crate::{exec, object, paths};
 
 /// The command that every complaint about the committed object ends with.
 const FIX: &str = "cargo xtask build-ebpf";
+
+/// Set while cargo calls this program in place of the compiler.
+pub(crate) const AS_RUSTC: &str = "SOCKMEM_XTASK_AS_RUSTC";
 
 /// What to do with the object.
 #[derive(clap::Args, Debug)]
@@ -317,6 +322,8 @@ impl Toolchain {
         if let Some(rustc) = &self.rustc {
             command.env("RUSTC", rustc);
         }
+        let own = std::env::current_exe().context("cannot tell where this program is")?;
+        command.env("RUSTC_WRAPPER", own).env(AS_RUSTC, "1");
         Ok(command)
     }
 
@@ -356,10 +363,13 @@ impl Toolchain {
         exec::run(&mut self.cargo("build")?)?;
         let built = paths::target().join("ebpf/build/bpfel-unknown-none/release/sockmem-ebpf");
         let stripped = paths::target().join("ebpf/stripped.bpf.o");
-        // .BTF and .BTF.ext are no debug sections to it: they stay.
+        // .BTF and .BTF.ext are no debug sections to it: they stay. Their
+        // relocations have been applied, loaders do not read them, and they are
+        // more than a quarter of the file.
         exec::run(
             Command::new(&self.objcopy)
-                .arg("--strip-debug")
+                .args(["--strip-debug", "--remove-section=.rel.BTF"])
+                .arg("--remove-section=.rel.BTF.ext")
                 .arg(&built)
                 .arg(&stripped),
         )?;
@@ -369,6 +379,39 @@ impl Toolchain {
         object::inspect(&bytes, &local)?;
         Ok(bytes)
     }
+}
+
+/// Calls the compiler as cargo asked (`arguments` are its path and its own
+/// arguments), save for one thing: the `metadata` of this project's crates, which
+/// cargo makes from the path of the work tree, is a constant. It ends up in
+/// symbol names, and the same sources would make another object in another folder.
+///
+/// # Errors
+/// When the compiler cannot be started; else this program ends as it did.
+pub(crate) fn as_rustc(arguments: impl IntoIterator<Item = OsString>) -> Result<Infallible> {
+    use std::os::unix::process::CommandExt as _;
+    let mut arguments = arguments.into_iter();
+    let rustc = arguments.next().context("no compiler was given")?;
+    let mut command = Command::new(rustc);
+    command.args(without_tree(arguments.collect()));
+    let error = command.exec();
+    Err(error).with_context(|| format!("cannot start `{}`", exec::shown(&command)))
+}
+
+/// A compiler's arguments with a constant `metadata`, if they are for a crate of
+/// this project.
+fn without_tree(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let own = arguments
+        .windows(2)
+        .any(|pair| pair[0] == "--crate-name" && pair[1].to_string_lossy().starts_with("sockmem_"));
+    if own {
+        for argument in &mut arguments {
+            if argument.to_string_lossy().starts_with("metadata=") {
+                *argument = "metadata=sockmem".into();
+            }
+        }
+    }
+    arguments
 }
 
 fn compiler(command: &mut Command) -> Result<Compiler> {
@@ -453,5 +496,26 @@ mod tests {
             (1, 97)
         );
         assert_eq!(Compiler::parse("rustc 1.96.0\n"), None);
+    }
+
+    #[test]
+    fn only_this_projects_crates_lose_the_path_of_the_tree() {
+        let arguments = |name: &str| -> Vec<OsString> {
+            [
+                "--crate-name",
+                name,
+                "-C",
+                "metadata=5f1",
+                "-C",
+                "extra-filename=-5f1",
+            ]
+            .map(OsString::from)
+            .to_vec()
+        };
+        let other = arguments("aya_ebpf");
+        assert_eq!(without_tree(other.clone()), other);
+        let own = without_tree(arguments("sockmem_common"));
+        assert_eq!(own[3], "metadata=sockmem");
+        assert_eq!(own[5], "extra-filename=-5f1");
     }
 }

@@ -39,6 +39,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(ebpf::AS_RUSTC).is_some() {
+        let Err(error) = ebpf::as_rustc(std::env::args_os().skip(1));
+        eprintln!("error: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let done = match Cli::parse().command {
         Command::BuildEbpf(options) => ebpf::run(&options),
         Command::Vm(options) => vm::run(&options).and_then(vm::Report::into_result),
