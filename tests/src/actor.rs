@@ -50,7 +50,13 @@ impl Actor {
             }
         });
         let name = name.to_owned();
-        let mut actor = Actor { name, child, stdin, messages, at: Message::default() };
+        let mut actor = Actor {
+            name,
+            child,
+            stdin,
+            messages,
+            at: Message::default(),
+        };
         actor.at = actor.receive(cx)?;
         Ok(actor)
     }
@@ -92,8 +98,7 @@ impl Actor {
 
     /// Sends a command without waiting for the answer.
     pub(crate) fn send(&mut self, command: &str) -> Result<()> {
-        writeln!(self.stdin, "{command}")
-            .with_context(|| format!("workload {} is gone", self.name))
+        writeln!(self.stdin, "{command}").with_context(|| format!("workload {} is gone", self.name))
     }
 
     /// Waits for the answer to the last command.
@@ -106,14 +111,22 @@ impl Actor {
                 self.at.phase
             ),
             Err(RecvTimeoutError::Disconnected) => {
-                bail!("workload {} ended after phase {:?}", self.name, self.at.phase)
+                bail!(
+                    "workload {} ended after phase {:?}",
+                    self.name,
+                    self.at.phase
+                )
             }
         };
         if let Some(reason) = message.skip {
             bail!(Skip(reason));
         }
         if let Some(error) = message.error {
-            bail!("workload {} after phase {:?}: {error}", self.name, self.at.phase);
+            bail!(
+                "workload {} after phase {:?}: {error}",
+                self.name,
+                self.at.phase
+            );
         }
         Ok(message)
     }

@@ -38,7 +38,12 @@ impl Family {
 
 /// A TCP socket that is neither bound nor connected.
 pub(crate) fn tcp_socket(family: Family) -> io::Result<OwnedFd> {
-    Ok(socket(family.nix(), SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+    Ok(socket(
+        family.nix(),
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
 }
 
 /// Options to set on a socket before it listens or connects.
@@ -59,14 +64,21 @@ pub(crate) fn listener(
 ) -> io::Result<TcpListener> {
     let fd = tcp_socket(family)?;
     setup(&fd)?;
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(family.loopback(port)))?;
+    bind(
+        fd.as_raw_fd(),
+        &SockaddrStorage::from(family.loopback(port)),
+    )?;
     listen(&fd, Backlog::new(backlog)?)?;
     Ok(TcpListener::from(fd))
 }
 
 /// Connects; `setup` runs before the handshake, so that it shapes the advertised window.
 pub(crate) fn dial(addr: SocketAddr, setup: Setup<'_>) -> io::Result<TcpStream> {
-    let family = if addr.is_ipv4() { Family::V4 } else { Family::V6 };
+    let family = if addr.is_ipv4() {
+        Family::V4
+    } else {
+        Family::V6
+    };
     let fd = tcp_socket(family)?;
     setup(&fd)?;
     connect(fd.as_raw_fd(), &SockaddrStorage::from(addr))?;
@@ -74,17 +86,16 @@ pub(crate) fn dial(addr: SocketAddr, setup: Setup<'_>) -> io::Result<TcpStream> 
 }
 
 /// `setsockopt` with any plain value.
-pub(crate) fn set_opt<T: Copy>(
-    fd: &impl AsFd,
-    level: i32,
-    name: i32,
-    value: &T,
-) -> io::Result<()> {
+pub(crate) fn set_opt<T: Copy>(fd: &impl AsFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let len = size_of::<T>() as libc::socklen_t;
     let fd = fd.as_fd().as_raw_fd();
     // SAFETY: the pointer and the length describe `value`, which outlives the call.
     let rc = unsafe { libc::setsockopt(fd, level, name, std::ptr::from_ref(value).cast(), len) };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `setsockopt` with an `int`.
@@ -104,7 +115,10 @@ pub(crate) fn set_sndbuf(fd: &impl AsFd, bytes: i32) -> io::Result<()> {
 
 /// `SO_LINGER` with a time in seconds; 0 makes `close` send a reset.
 pub(crate) fn set_linger(fd: &impl AsFd, seconds: i32) -> io::Result<()> {
-    let value = libc::linger { l_onoff: 1, l_linger: seconds };
+    let value = libc::linger {
+        l_onoff: 1,
+        l_linger: seconds,
+    };
     set_opt(fd, libc::SOL_SOCKET, libc::SO_LINGER, &value)
 }
 
@@ -115,7 +129,11 @@ pub(crate) fn disconnect(fd: &impl AsFd) -> io::Result<()> {
     let len = size_of::<libc::sockaddr>() as libc::socklen_t;
     // SAFETY: pointer and length describe `addr`.
     let rc = unsafe { libc::connect(fd.as_fd().as_raw_fd(), &raw const addr, len) };
-    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Writes until the socket takes no more; returns the bytes taken. Leaves the socket non-blocking.
@@ -167,12 +185,22 @@ pub(crate) fn drain_to_end(stream: &TcpStream) -> io::Result<usize> {
 
 /// A classic BPF instruction.
 pub(crate) fn op(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 /// A classic BPF jump.
 pub(crate) fn jump(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt, jf, k }
+    libc::sock_filter {
+        code: code as u16,
+        jt,
+        jf,
+        k,
+    }
 }
 
 const LD_W_ABS: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -210,7 +238,12 @@ pub(crate) fn filter_marker(marker: [u8; 4]) -> Vec<libc::sock_filter> {
         op(libc::BPF_ALU | libc::BPF_SUB | libc::BPF_X, 0),
         jump(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 4, 0, 3),
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 0),
-        jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, u32::from_be_bytes(marker), 0, 1),
+        jump(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            u32::from_be_bytes(marker),
+            0,
+            1,
+        ),
         op(RET_K, 0),
         op(RET_K, u32::MAX),
     ]
@@ -218,8 +251,10 @@ pub(crate) fn filter_marker(marker: [u8; 4]) -> Vec<libc::sock_filter> {
 
 /// Attaches a filter to what the socket receives (`SO_ATTACH_FILTER`; charges `sk_omem_alloc`).
 pub(crate) fn attach_filter(fd: &impl AsFd, program: &mut [libc::sock_filter]) -> io::Result<()> {
-    let prog =
-        libc::sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
+    let prog = libc::sock_fprog {
+        len: program.len() as libc::c_ushort,
+        filter: program.as_mut_ptr(),
+    };
     set_opt(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &prog)
 }
 

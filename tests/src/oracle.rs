@@ -43,8 +43,17 @@ pub(crate) struct MemInfo {
 
 impl MemInfo {
     fn from_words(w: &[u32]) -> Option<MemInfo> {
-        let [rmem_alloc, rcvbuf, wmem_alloc, sndbuf, fwd, wmem_queued, optmem, backlog, drops] =
-            *w.first_chunk::<9>()?;
+        let [
+            rmem_alloc,
+            rcvbuf,
+            wmem_alloc,
+            sndbuf,
+            fwd,
+            wmem_queued,
+            optmem,
+            backlog,
+            drops,
+        ] = *w.first_chunk::<9>()?;
         Some(MemInfo {
             rmem_alloc,
             rcvbuf,
@@ -103,7 +112,11 @@ fn get_opt<T: Copy + Default>(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::
     let out = std::ptr::from_mut(&mut value).cast();
     // SAFETY: pointer and length describe `value`, a plain integer or array of them.
     let rc = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, out, &raw mut len) };
-    if rc == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(value)
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `SO_COOKIE`; makes one where there was none.
@@ -160,7 +173,11 @@ fn ioctl_int(fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<u32> {
     let mut value: libc::c_int = 0;
     // SAFETY: both requests write one int.
     let rc = unsafe { libc::ioctl(fd.as_raw_fd(), request, &raw mut value) };
-    if rc == 0 { Ok(value.cast_unsigned()) } else { Err(io::Error::last_os_error()) }
+    if rc == 0 {
+        Ok(value.cast_unsigned())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Every TCP socket this process holds open, each once.
@@ -214,7 +231,8 @@ fn to_std(addr: &nix::sys::socket::SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = addr.as_sockaddr_in() {
         return Some(SocketAddr::from((v4.ip(), v4.port())));
     }
-    addr.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip(), v6.port())))
+    addr.as_sockaddr_in6()
+        .map(|v6| SocketAddr::from((v6.ip(), v6.port())))
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -250,7 +268,12 @@ fn dump_family(family: u8, out: &mut Vec<Reading>) -> Result<()> {
     req.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     req.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
     req.extend([0; 8]);
-    req.extend([family, libc::IPPROTO_TCP as u8, 1 << (INET_DIAG_SKMEMINFO - 1), 0]);
+    req.extend([
+        family,
+        libc::IPPROTO_TCP as u8,
+        1 << (INET_DIAG_SKMEMINFO - 1),
+        0,
+    ]);
     req.extend(FULL_SOCKETS.to_ne_bytes());
     req.resize(72, 0);
     send(fd.as_raw_fd(), &req, MsgFlags::empty())?;
@@ -260,7 +283,10 @@ fn dump_family(family: u8, out: &mut Vec<Reading>) -> Result<()> {
         let mut rest = &buf[..got];
         while rest.len() >= 16 {
             let len = u32_at(rest, 0)? as usize;
-            ensure!((16..=rest.len()).contains(&len), "netlink message of {len} bytes");
+            ensure!(
+                (16..=rest.len()).contains(&len),
+                "netlink message of {len} bytes"
+            );
             match u16_at(rest, 4)? {
                 NLMSG_DONE => return Ok(()),
                 NLMSG_ERROR => {
@@ -287,10 +313,17 @@ fn parse_diag(msg: &[u8]) -> Result<Option<Reading>> {
     let mut mem = None;
     while attrs.len() >= 4 {
         let len = usize::from(u16_at(attrs, 0)?);
-        ensure!((4..=attrs.len()).contains(&len), "netlink attribute of {len} bytes");
+        ensure!(
+            (4..=attrs.len()).contains(&len),
+            "netlink attribute of {len} bytes"
+        );
         if u16_at(attrs, 2)? == INET_DIAG_SKMEMINFO {
-            let words: Vec<u32> =
-                attrs[4..len].as_chunks::<4>().0.iter().map(|c| u32::from_ne_bytes(*c)).collect();
+            let words: Vec<u32> = attrs[4..len]
+                .as_chunks::<4>()
+                .0
+                .iter()
+                .map(|c| u32::from_ne_bytes(*c))
+                .collect();
             mem = MemInfo::from_words(&words);
         }
         attrs = &attrs[len.next_multiple_of(4).min(attrs.len())..];
@@ -307,28 +340,44 @@ fn parse_diag(msg: &[u8]) -> Result<Option<Reading>> {
 }
 
 fn ip_at(msg: &[u8], at: usize, family: u8) -> Result<IpAddr> {
-    let bytes: [u8; 16] =
-        *msg.get(at..).and_then(|s| s.first_chunk()).context("short inet_diag_msg")?;
+    let bytes: [u8; 16] = *msg
+        .get(at..)
+        .and_then(|s| s.first_chunk())
+        .context("short inet_diag_msg")?;
     if i32::from(family) == libc::AF_INET {
-        return Ok(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])));
+        return Ok(IpAddr::V4(Ipv4Addr::new(
+            bytes[0], bytes[1], bytes[2], bytes[3],
+        )));
     }
     Ok(IpAddr::V6(Ipv6Addr::from(bytes)))
 }
 
 fn u32_at(b: &[u8], at: usize) -> Result<u32> {
-    let bytes = b.get(at..).and_then(|s| s.first_chunk()).context("short netlink message")?;
+    let bytes = b
+        .get(at..)
+        .and_then(|s| s.first_chunk())
+        .context("short netlink message")?;
     Ok(u32::from_ne_bytes(*bytes))
 }
 
 fn u16_at(b: &[u8], at: usize) -> Result<u16> {
-    let bytes = b.get(at..).and_then(|s| s.first_chunk()).context("short netlink message")?;
+    let bytes = b
+        .get(at..)
+        .and_then(|s| s.first_chunk())
+        .context("short netlink message")?;
     Ok(u16::from_ne_bytes(*bytes))
 }
 
 /// `TCP: … mem N` of `/proc/net/sockstat`, in pages.
 pub(crate) fn sockstat_tcp_mem() -> Result<i64> {
     let text = std::fs::read_to_string("/proc/net/sockstat").context("/proc/net/sockstat")?;
-    let line = text.lines().find(|l| l.starts_with("TCP:")).context("sockstat has no TCP line")?;
+    let line = text
+        .lines()
+        .find(|l| l.starts_with("TCP:"))
+        .context("sockstat has no TCP line")?;
     let mut words = line.split_whitespace().skip_while(|w| *w != "mem");
-    words.nth(1).and_then(|w| w.parse().ok()).context("sockstat has no TCP mem")
+    words
+        .nth(1)
+        .and_then(|w| w.parse().ok())
+        .context("sockstat has no TCP mem")
 }

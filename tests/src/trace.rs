@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -40,10 +40,17 @@ pub(crate) struct Report {
 
 /// The command with the interval and the idle time that the tests use.
 pub(crate) fn live_args(cx: &Cx, pids: &[u32], extra: &[&str]) -> Vec<String> {
-    let mut args: Vec<String> =
-        ["live", "--format", "json", "--interval", "200ms", "--idle-after", "300ms"]
-            .map(str::to_owned)
-            .into();
+    let mut args: Vec<String> = [
+        "live",
+        "--format",
+        "json",
+        "--interval",
+        "200ms",
+        "--idle-after",
+        "300ms",
+    ]
+    .map(str::to_owned)
+    .into();
     args.extend(["--tier".to_owned(), cx.tier_name().to_owned()]);
     for pid in pids {
         args.extend(["--pid".to_owned(), pid.to_string()]);
@@ -52,11 +59,7 @@ pub(crate) fn live_args(cx: &Cx, pids: &[u32], extra: &[&str]) -> Vec<String> {
     args
 }
 
-fn forward<R: std::io::Read + Send + 'static>(
-    pipe: R,
-    tx: Sender<Said>,
-    wrap: fn(String) -> Said,
-) {
+fn forward<R: std::io::Read + Send + 'static>(pipe: R, tx: Sender<Said>, wrap: fn(String) -> Said) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             if tx.send(wrap(line)).is_err() {
@@ -81,9 +84,18 @@ impl Trace {
             .spawn()
             .with_context(|| format!("cannot start {}", cx.tool.display()))?;
         let (tx, said) = channel();
-        forward(child.stdout.take().context("stdout")?, tx.clone(), Said::Out);
+        forward(
+            child.stdout.take().context("stdout")?,
+            tx.clone(),
+            Said::Out,
+        );
         forward(child.stderr.take().context("stderr")?, tx, Said::Err);
-        let mut trace = Trace { child, said, lines: VecDeque::new(), stderr: Vec::new() };
+        let mut trace = Trace {
+            child,
+            said,
+            lines: VecDeque::new(),
+            stderr: Vec::new(),
+        };
         trace.wait_ready(cx)?;
         Ok(trace)
     }
@@ -99,7 +111,9 @@ impl Trace {
                     }
                 }
                 Ok(Said::Out(line)) => self.take(&line)?,
-                Err(RecvTimeoutError::Timeout) => bail!("time limit: the tool never got ready{}", self.why()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("time limit: the tool never got ready{}", self.why())
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     let status = self.child.wait()?;
                     let why = self.why();
@@ -122,8 +136,19 @@ impl Trace {
 
     /// What the tool wrote to stderr, for an error message.
     pub(crate) fn why(&self) -> String {
-        let tail: Vec<&str> = self.stderr.iter().rev().take(6).rev().map(String::as_str).collect();
-        if tail.is_empty() { String::new() } else { format!("; stderr: {}", tail.join(" | ")) }
+        let tail: Vec<&str> = self
+            .stderr
+            .iter()
+            .rev()
+            .take(6)
+            .rev()
+            .map(String::as_str)
+            .collect();
+        if tail.is_empty() {
+            String::new()
+        } else {
+            format!("; stderr: {}", tail.join(" | "))
+        }
     }
 
     fn take(&mut self, line: &str) -> Result<()> {
@@ -201,7 +226,11 @@ impl Trace {
     pub(crate) fn finish(self, cx: &Cx) -> Result<Report> {
         kill(self.pid(), Signal::SIGINT).context("SIGINT to the tool")?;
         let report = self.wait(cx)?;
-        ensure!(report.status.code() == Some(0), "after SIGINT the tool ended with {}", report.status);
+        ensure!(
+            report.status.code() == Some(0),
+            "after SIGINT the tool ended with {}",
+            report.status
+        );
         Ok(report)
     }
 
@@ -259,10 +288,15 @@ pub(crate) fn run(
     adjust: impl FnOnce(&mut Command),
 ) -> Result<(ExitStatus, String, String)> {
     let mut command = Command::new(&cx.tool);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     adjust(&mut command);
-    let mut child =
-        command.spawn().with_context(|| format!("cannot start {}", cx.tool.display()))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("cannot start {}", cx.tool.display()))?;
     let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
         thread::spawn(move || {
             let mut text = String::new();
@@ -289,20 +323,22 @@ pub(crate) fn run(
 
 /// The sockets of a line or report.
 pub(crate) fn sockets(json: &Value) -> Result<&Vec<Value>> {
-    json["sockets"].as_array().context("the line has no \"sockets\"")
+    json["sockets"]
+        .as_array()
+        .context("the line has no \"sockets\"")
 }
 
 /// The socket with this cookie.
 pub(crate) fn by_cookie(json: &Value, cookie: u64) -> Option<&Value> {
-    json["sockets"].as_array()?.iter().find(|s| s["cookie"].as_u64() == Some(cookie))
+    json["sockets"]
+        .as_array()?
+        .iter()
+        .find(|s| s["cookie"].as_u64() == Some(cookie))
 }
 
 /// A number of a socket or report.
 pub(crate) fn number(json: &Value, name: &str) -> Result<i64> {
-    json[name].as_i64().with_context(|| format!("{name:?} is {} and not a number", json[name]))
-}
-
-/// Whether `--idle-after` has passed `n` times since `since`: enough for a verdict.
-pub(crate) fn idle_for(since: Instant, n: u32) -> bool {
-    since.elapsed() > Duration::from_millis(300) * n
+    json[name]
+        .as_i64()
+        .with_context(|| format!("{name:?} is {} and not a number", json[name]))
 }

@@ -65,6 +65,9 @@ pub(crate) enum Place {
     Vm,
 }
 
+/// A test's script.
+type Body = Box<dyn Fn(&Cx) -> Result<()>>;
+
 /// One test.
 pub(crate) struct Case {
     /// Its name.
@@ -74,7 +77,7 @@ pub(crate) struct Case {
     /// Where it may run.
     pub(crate) place: Place,
     /// The test itself.
-    pub(crate) body: Box<dyn Fn(&Cx) -> Result<()>>,
+    pub(crate) body: Body,
 }
 
 /// A test for anywhere.
@@ -83,7 +86,12 @@ pub(crate) fn case(
     tiers: Tiers,
     body: impl Fn(&Cx) -> Result<()> + 'static,
 ) -> Case {
-    Case { name: name.into(), tiers, place: Place::Anywhere, body: Box::new(body) }
+    Case {
+        name: name.into(),
+        tiers,
+        place: Place::Anywhere,
+        body: Box::new(body),
+    }
 }
 
 /// What a test knows of its surroundings.
@@ -114,6 +122,15 @@ impl Cx {
         Ok(left)
     }
 
+    /// The same surroundings with another binary.
+    pub(crate) fn with_tool(&self, tool: PathBuf) -> Cx {
+        Cx {
+            tool,
+            release: self.release.clone(),
+            ..*self
+        }
+    }
+
     /// The tier's name.
     pub(crate) fn tier_name(&self) -> &'static str {
         self.tier.name()
@@ -132,8 +149,10 @@ fn release() -> Result<(String, (u32, u32))> {
 
 /// The tool: `$SOCKMEM_TRACE`, else the release build of this workspace.
 fn tool() -> PathBuf {
-    std::env::var_os("SOCKMEM_TRACE")
-        .map_or_else(|| PathBuf::from("target/release/sockmem-trace"), PathBuf::from)
+    std::env::var_os("SOCKMEM_TRACE").map_or_else(
+        || PathBuf::from("target/release/sockmem-trace"),
+        PathBuf::from,
+    )
 }
 
 fn all() -> Vec<Case> {
@@ -212,7 +231,11 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
         }
     }
     if !options.list {
-        let skips = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        let skips = if skipped > 0 {
+            format!(", {skipped} skipped")
+        } else {
+            String::new()
+        };
         println!("{passed} passed, {failed} failed{skips}");
     }
     Ok(failed == 0)

@@ -58,7 +58,9 @@ pub(super) fn compare(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<(
         if before != after {
             continue;
         }
-        let Err(difference) = same(&line, &after) else { return Ok(()) };
+        let Err(difference) = same(&line, &after) else {
+            return Ok(());
+        };
         wrong += 1;
         let tries = if sampled(&line) { SAMPLED_TRIES } else { 1 };
         if wrong >= tries {
@@ -66,22 +68,34 @@ pub(super) fn compare(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<(
             return Err(difference.context(format!("at rest in phase {phase:?}")));
         }
     }
-    bail!("the sockets never came to rest in phase {:?}", actor.at.phase)
+    bail!(
+        "the sockets never came to rest in phase {:?}",
+        actor.at.phase
+    )
 }
 
 fn sampled(line: &Value) -> bool {
-    line["coverage"].as_object().is_some_and(|c| c.values().any(|v| v == "sampled"))
+    line["coverage"]
+        .as_object()
+        .is_some_and(|c| c.values().any(|v| v == "sampled"))
 }
 
 /// The tool's form of an address.
 fn address(reading: &Reading, remote: bool) -> Option<String> {
-    let addr = if remote { reading.remote } else { reading.local };
+    let addr = if remote {
+        reading.remote
+    } else {
+        reading.local
+    };
     addr.map(|a| a.to_string())
 }
 
 fn find<'a>(shown: &'a [Value], reading: &Reading) -> Option<(usize, &'a Value)> {
     let mut all = shown.iter().enumerate();
-    if let Some(found) = all.clone().find(|(_, s)| s["cookie"].as_u64() == Some(reading.cookie)) {
+    if let Some(found) = all
+        .clone()
+        .find(|(_, s)| s["cookie"].as_u64() == Some(reading.cookie))
+    {
         return Some(found);
     }
     // A socket that nobody asked for its cookie while a hook looked has none to show yet.
@@ -107,7 +121,11 @@ pub(super) fn same(line: &Value, truth: &[Reading]) -> Result<()> {
     for reading in truth {
         let who = format!(
             "{} {}>{} cookie {}{}",
-            if reading.label.is_empty() { "socket" } else { &reading.label },
+            if reading.label.is_empty() {
+                "socket"
+            } else {
+                &reading.label
+            },
             address(reading, false).unwrap_or_default(),
             address(reading, true).unwrap_or_default(),
             reading.cookie,
@@ -115,19 +133,28 @@ pub(super) fn same(line: &Value, truth: &[Reading]) -> Result<()> {
         );
         let Some((index, socket)) = find(shown, reading) else {
             if due(reading) {
-                wrong.push(format!("{who} is not shown, holds {}", reading.mem.resident()));
+                wrong.push(format!(
+                    "{who} is not shown, holds {}",
+                    reading.mem.resident()
+                ));
             }
             continue;
         };
         used.insert(index);
         for (name, kernel) in reading.mem.named() {
             if socket[name].as_i64() != Some(kernel) {
-                wrong.push(format!("{who}: {name} is {}, kernel {kernel}", socket[name]));
+                wrong.push(format!(
+                    "{who}: {name} is {}, kernel {kernel}",
+                    socket[name]
+                ));
             }
         }
         let resident = reading.mem.resident().max(0);
         if socket["resident"].as_i64() != Some(resident) {
-            wrong.push(format!("{who}: resident is {}, kernel {resident}", socket["resident"]));
+            wrong.push(format!(
+                "{who}: resident is {}, kernel {resident}",
+                socket["resident"]
+            ));
         }
     }
     for (index, socket) in shown.iter().enumerate() {
@@ -143,7 +170,11 @@ pub(super) fn same(line: &Value, truth: &[Reading]) -> Result<()> {
     }
     let more = wrong.len().saturating_sub(6);
     wrong.truncate(6);
-    let tail = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let tail = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
     bail!("{}{tail}", wrong.join("; "))
 }
 
@@ -165,7 +196,11 @@ pub(super) fn balanced(report: &Value) -> Result<()> {
         // What was there when the trace began; unknown to reports that do not tell it.
         let baseline = socket["baseline_bytes"].as_i64();
         let held = charged - released + baseline.unwrap_or(0);
-        let fits = if baseline.is_some() { held == resident } else { held <= resident };
+        let fits = if baseline.is_some() {
+            held == resident
+        } else {
+            held <= resident
+        };
         ensure!(
             fits,
             "{}>{}: charged {charged}, released {released}, baseline {baseline:?}, but resident \
@@ -177,5 +212,8 @@ pub(super) fn balanced(report: &Value) -> Result<()> {
             ensure!(resident == 0, "closed, but resident {resident}: {socket}");
         }
     }
-    report["verdict"]["answer"].as_str().context("the report has no verdict").map(drop)
+    report["verdict"]["answer"]
+        .as_str()
+        .context("the report has no verdict")
+        .map(drop)
 }

@@ -12,7 +12,11 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         // `exit` ends on purpose in the middle, which an untraced run cannot judge.
         .filter(|name| name != "exit")
-        .map(|name| case(format!("selftest_{name}"), UNTRACED, move |cx| play(cx, &name)))
+        .map(|name| {
+            case(format!("selftest_{name}"), UNTRACED, move |cx| {
+                play(cx, &name)
+            })
+        })
         .collect()
 }
 
@@ -41,6 +45,9 @@ fn settled(cx: &Cx, actor: &mut Actor) -> Result<()> {
         before = after;
     }
     let phase = actor.at.phase.clone().unwrap_or_default();
-    ensure!(false, "phase {phase:?} is called a rest, but its counters keep changing");
+    ensure!(
+        false,
+        "phase {phase:?} is called a rest, but its counters keep changing"
+    );
     Ok(())
 }

@@ -20,8 +20,9 @@ pub(crate) fn queue(st: &mut Stage) -> Result<()> {
     (&early).write_all(&[1; 3000])?;
     wait_arrived(st, 1, 3000)?;
     st.rest("early-unaccepted")?;
-    let late: Vec<TcpStream> =
-        (0..7).map(|_| net::dial(addr, &net::plain)).collect::<Result<_, _>>()?;
+    let late: Vec<TcpStream> = (0..7)
+        .map(|_| net::dial(addr, &net::plain))
+        .collect::<Result<_, _>>()?;
     for s in &late {
         let mut s = s;
         s.write_all(&[2; 10_000])?;
@@ -70,8 +71,9 @@ pub(crate) fn fastopen(st: &mut Stage) -> Result<()> {
         }
         std::fs::write(FASTOPEN_SYSCTL, "3").context("cannot set net.ipv4.tcp_fastopen")?;
     }
-    let listener =
-        st.listen(16, &|fd| net::set_int(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16))?;
+    let listener = st.listen(16, &|fd| {
+        net::set_int(fd, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 16)
+    })?;
     st.label(&listener, "listener")?;
     let addr = SockaddrStorage::from(listener.local_addr()?);
     st.rest("listening")?;
@@ -82,7 +84,11 @@ pub(crate) fn fastopen(st: &mut Stage) -> Result<()> {
         // The first round fetches the cookie, later ones carry the data in the SYN.
         let flags = MsgFlags::from_bits_retain(libc::MSG_FASTOPEN);
         let sent = sendto(fd.as_raw_fd(), &data, &addr, flags).context("sendto(MSG_FASTOPEN)")?;
-        ensure!(sent == data.len(), "round {round}: {sent} of {} bytes sent", data.len());
+        ensure!(
+            sent == data.len(),
+            "round {round}: {sent} of {} bytes sent",
+            data.len()
+        );
         ends.push(TcpStream::from(fd));
     }
     st.until("three connections wait with their data", || {
@@ -101,17 +107,17 @@ pub(crate) fn fastopen(st: &mut Stage) -> Result<()> {
 
 /// Two listeners on one port; each takes what the kernel gives it.
 pub(crate) fn reuseport(st: &mut Stage) -> Result<()> {
-    let setup = |fd: &std::os::fd::OwnedFd| {
-        net::set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
-    };
+    let setup =
+        |fd: &std::os::fd::OwnedFd| net::set_int(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1);
     let first = st.listen(64, &setup)?;
     let addr = first.local_addr()?;
     let second = net::listener(st.family, addr.port(), 64, &setup)?;
     st.label(&first, "first")?;
     st.label(&second, "second")?;
     st.rest("listening")?;
-    let clients: Vec<TcpStream> =
-        (0..16).map(|_| net::dial(addr, &net::plain)).collect::<Result<_, _>>()?;
+    let clients: Vec<TcpStream> = (0..16)
+        .map(|_| net::dial(addr, &net::plain))
+        .collect::<Result<_, _>>()?;
     for c in &clients {
         let mut c = c;
         c.write_all(&[1; 2000])?;
@@ -138,6 +144,10 @@ pub(crate) fn reuseport(st: &mut Stage) -> Result<()> {
             }
         }
     }
-    ensure!(served.len() == 16, "{} of 16 connections accepted", served.len());
+    ensure!(
+        served.len() == 16,
+        "{} of 16 connections accepted",
+        served.len()
+    );
     st.rest("read")
 }

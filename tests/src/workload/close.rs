@@ -19,7 +19,9 @@ fn connected(st: &mut Stage) -> Result<(TcpStream, TcpStream)> {
 }
 
 fn gone(st: &Stage) -> Result<()> {
-    st.until("the kernel lets go of the closed sockets", || Ok(st.unowned()?.is_empty()))
+    st.until("the kernel lets go of the closed sockets", || {
+        Ok(st.unowned()?.is_empty())
+    })
 }
 
 /// Everything read, then closed by both ends.
@@ -41,7 +43,10 @@ pub(crate) fn rst_on_unread(st: &mut Stage) -> Result<()> {
     st.rest("unread")?;
     drop(b);
     st.until("the reset arrives", || Ok(oracle::tcp_info(&a)?.state == 7))?;
-    ensure!(oracle::pending_error(&a)? == libc::ECONNRESET, "no ECONNRESET");
+    ensure!(
+        oracle::pending_error(&a)? == libc::ECONNRESET,
+        "no ECONNRESET"
+    );
     gone(st)?;
     st.rest("reset")?;
     drop(a);
@@ -54,7 +59,10 @@ pub(crate) fn orphan(st: &mut Stage) -> Result<()> {
     let (a, b) = connected(st)?;
     net::set_sndbuf(&a, 1 << 20)?;
     let sent = net::fill(&a, 64 * 1024, 2 << 20)?;
-    ensure!(oracle::mem_info(&a)?.wmem_queued > 0, "{sent} bytes written, none of them queued");
+    ensure!(
+        oracle::mem_info(&a)?.wmem_queued > 0,
+        "{sent} bytes written, none of them queued"
+    );
     st.rest("full")?;
     drop(a);
     let held: i64 = st.unowned()?.iter().map(|r| r.mem.resident()).sum();
@@ -91,7 +99,10 @@ pub(crate) fn linger1(st: &mut Stage) -> Result<()> {
     a.set_nonblocking(false)?;
     st.pause("full")?;
     drop(a);
-    ensure!(!st.unowned()?.is_empty(), "no orphan after a close that lingered in vain");
+    ensure!(
+        !st.unowned()?.is_empty(),
+        "no orphan after a close that lingered in vain"
+    );
     st.rest("lingered")?;
     net::drain_to_end(&b)?;
     drop(b);
@@ -127,7 +138,10 @@ pub(crate) fn disconnect(st: &mut Stage) -> Result<()> {
     st.rest("full")?;
     net::disconnect(&a)?;
     let mem = oracle::mem_info(&a)?;
-    ensure!(mem.wmem_queued == 0 && mem.rmem_alloc == 0, "a disconnected socket holds {mem:?}");
+    ensure!(
+        mem.wmem_queued == 0 && mem.rmem_alloc == 0,
+        "a disconnected socket holds {mem:?}"
+    );
     st.rest("disconnected")?;
     drop(a);
     drop(b);
@@ -142,7 +156,10 @@ pub(crate) fn orphan_rto(st: &mut Stage) -> Result<()> {
     net::attach_filter(&b, &mut net::filter_all())?;
     (&a).write_all(&[4; 40_000])?;
     drop(a);
-    ensure!(!st.unowned()?.is_empty(), "no orphan after a close with unacknowledged data");
+    ensure!(
+        !st.unowned()?.is_empty(),
+        "no orphan after a close with unacknowledged data"
+    );
     st.pause("orphaned")?;
     st.until("the orphan times out", || Ok(st.unowned()?.is_empty()))?;
     st.rest("timed-out")

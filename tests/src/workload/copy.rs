@@ -11,7 +11,9 @@ use crate::net;
 use crate::oracle;
 
 fn count(n: isize, what: &str) -> Result<usize> {
-    usize::try_from(n).map_err(|_| io::Error::last_os_error()).with_context(|| what.to_owned())
+    usize::try_from(n)
+        .map_err(|_| io::Error::last_os_error())
+        .with_context(|| what.to_owned())
 }
 
 /// A file to a socket, read at the other end.
@@ -52,14 +54,22 @@ fn splice_n(from: &impl AsRawFd, to: &impl AsRawFd, n: usize) -> Result<usize> {
     let (from, to) = (from.as_raw_fd(), to.as_raw_fd());
     let null = std::ptr::null_mut();
     // SAFETY: no offsets are passed; the descriptors are open.
-    count(unsafe { libc::splice(from, null, to, null, n, libc::SPLICE_F_MOVE) }, "splice")
+    count(
+        unsafe { libc::splice(from, null, to, null, n, libc::SPLICE_F_MOVE) },
+        "splice",
+    )
 }
 
 /// Socket to pipe to socket, as a proxy does.
 pub(crate) fn splice(st: &mut Stage) -> Result<()> {
     let (a, b) = st.pair()?;
     let (c, d) = st.pair()?;
-    for (s, name) in [(&a, "client"), (&b, "proxy-in"), (&c, "proxy-out"), (&d, "server")] {
+    for (s, name) in [
+        (&a, "client"),
+        (&b, "proxy-in"),
+        (&c, "proxy-out"),
+        (&d, "server"),
+    ] {
         st.label(s, name)?;
     }
     let (pipe_r, pipe_w): (OwnedFd, OwnedFd) = nix::unistd::pipe()?;
@@ -139,13 +149,23 @@ fn take_notification(stream: &TcpStream) -> Result<bool> {
         return Ok(true);
     }
     let e = io::Error::last_os_error();
-    if e.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(e.into()) }
+    if e.kind() == io::ErrorKind::WouldBlock {
+        Ok(false)
+    } else {
+        Err(e.into())
+    }
 }
 
 fn recv(stream: &TcpStream, buf: &mut [u8], flags: i32) -> Result<usize> {
     // SAFETY: pointer and length describe `buf`.
-    let n =
-        unsafe { libc::recv(stream.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), flags) };
+    let n = unsafe {
+        libc::recv(
+            stream.as_raw_fd(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+            flags,
+        )
+    };
     count(n, "recv")
 }
 
@@ -161,11 +181,20 @@ pub(crate) fn peek(st: &mut Stage) -> Result<()> {
     st.until("30,000 bytes arrive", || Ok(oracle::unread(&b)? == 30_000))?;
     let before = oracle::mem_info(&b)?.rmem_alloc;
     let mut buf = vec![0_u8; 30_000];
-    ensure!(recv(&b, &mut buf, libc::MSG_PEEK)? == 30_000, "peeked fewer than 30,000 bytes");
+    ensure!(
+        recv(&b, &mut buf, libc::MSG_PEEK)? == 30_000,
+        "peeked fewer than 30,000 bytes"
+    );
     let after = oracle::mem_info(&b)?.rmem_alloc;
-    ensure!(before == after, "MSG_PEEK changed rmem_alloc from {before} to {after}");
+    ensure!(
+        before == after,
+        "MSG_PEEK changed rmem_alloc from {before} to {after}"
+    );
     st.rest("peeked")?;
-    ensure!(recv(&b, &mut buf[..25_000], libc::MSG_TRUNC)? == 25_000, "short MSG_TRUNC");
+    ensure!(
+        recv(&b, &mut buf[..25_000], libc::MSG_TRUNC)? == 25_000,
+        "short MSG_TRUNC"
+    );
     st.rest("truncated")?;
     net::drain(&b, 5000, 700)?;
     st.rest("read")
@@ -197,7 +226,9 @@ pub(crate) fn ktls(st: &mut Stage) -> Result<()> {
     for s in [&a, &b] {
         if let Err(e) = net::set_opt(s, libc::IPPROTO_TCP, TCP_ULP, b"tls") {
             if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT)) {
-                bail!(Skip("this kernel has no kTLS (module tls is not loaded)".into()));
+                bail!(Skip(
+                    "this kernel has no kTLS (module tls is not loaded)".into()
+                ));
             }
             return Err(e).context("setsockopt(TCP_ULP)");
         }

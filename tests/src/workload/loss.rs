@@ -21,11 +21,16 @@ pub(crate) fn lossy(st: &mut Stage) -> Result<()> {
     st.rest("connected")?;
     net::attach_filter(&a, &mut net::filter_random(12))?;
     net::attach_filter(&b, &mut net::filter_random(12))?;
-    ensure!(oracle::mem_info(&b)?.optmem > 0, "a filter is attached, but optmem is 0");
+    ensure!(
+        oracle::mem_info(&b)?.optmem > 0,
+        "a filter is attached, but optmem is 0"
+    );
     traffic::transfer(&a, &b, 1 << 20, 32 * 1024)?;
     net::detach_filter(&a)?;
     net::detach_filter(&b)?;
-    st.until("the last acknowledgement arrives", || Ok(oracle::unacked(&a)? == 0))?;
+    st.until("the last acknowledgement arrives", || {
+        Ok(oracle::unacked(&a)? == 0)
+    })?;
     // Without loss once more: the ends agree and no timer is pending.
     traffic::rounds(&a, &b, 5)?;
     st.rest("recovered")
@@ -76,8 +81,13 @@ pub(crate) fn prune(st: &mut Stage) -> Result<()> {
             Err(e) => return Err(e.into()),
         }
     }
-    st.until("data queues up behind the hole", || Ok(oracle::mem_info(&b)?.rmem_alloc > 0))?;
-    ensure!(oracle::unread(&b)? == 0, "bytes behind a hole count as unread");
+    st.until("data queues up behind the hole", || {
+        Ok(oracle::mem_info(&b)?.rmem_alloc > 0)
+    })?;
+    ensure!(
+        oracle::unread(&b)? == 0,
+        "bytes behind a hole count as unread"
+    );
     st.rest("hole")?;
     net::detach_filter(&b)?;
     net::drain(&b, sent, 4096)?;
@@ -95,14 +105,22 @@ pub(crate) fn rto(st: &mut Stage) -> Result<()> {
     net::attach_filter(&b, &mut net::filter_all())?;
     let mut writer = &a;
     writer.write_all(&[4; 40_000])?;
-    st.until("a retransmission", || Ok(oracle::tcp_info(&a)?.total_retrans > 0))?;
-    ensure!(oracle::mem_info(&a)?.wmem_queued > 40_000, "unacknowledged data is not queued");
+    st.until("a retransmission", || {
+        Ok(oracle::tcp_info(&a)?.total_retrans > 0)
+    })?;
+    ensure!(
+        oracle::mem_info(&a)?.wmem_queued > 40_000,
+        "unacknowledged data is not queued"
+    );
     st.pause("retransmitting")?;
     st.until("the user timeout ends the connection", || {
         Ok(oracle::mem_info(&a)?.wmem_queued == 0)
     })?;
     let error = oracle::pending_error(&a)?;
-    ensure!(error == libc::ETIMEDOUT, "SO_ERROR {error} instead of ETIMEDOUT");
+    ensure!(
+        error == libc::ETIMEDOUT,
+        "SO_ERROR {error} instead of ETIMEDOUT"
+    );
     std::thread::sleep(Duration::from_millis(50));
     st.rest("timed-out")
 }

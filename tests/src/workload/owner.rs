@@ -48,7 +48,13 @@ fn send_fd(channel: &impl AsFd, fd: &impl AsFd) -> Result<()> {
     let fds = [fd.as_fd().as_raw_fd()];
     let control = [ControlMessage::ScmRights(&fds)];
     let data = [IoSlice::new(b"f")];
-    sendmsg::<()>(channel.as_fd().as_raw_fd(), &data, &control, MsgFlags::empty(), None)?;
+    sendmsg::<()>(
+        channel.as_fd().as_raw_fd(),
+        &data,
+        &control,
+        MsgFlags::empty(),
+        None,
+    )?;
     Ok(())
 }
 
@@ -91,7 +97,9 @@ pub(crate) fn fd_passing(st: &mut Stage) -> Result<()> {
     net::drain(&a, 100, 100)?;
     st.pause("passed")?;
     stage::tell(&mut control)?;
-    nix::sys::wait::waitpid(pid, None).map(drop).context("waitpid")
+    nix::sys::wait::waitpid(pid, None)
+        .map(drop)
+        .context("waitpid")
 }
 
 /// The process ends by itself, with data left in its sockets.

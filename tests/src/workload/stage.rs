@@ -208,7 +208,8 @@ impl Stage {
     /// Every socket of this workload, with and without a file.
     pub(crate) fn readings(&mut self) -> Result<Vec<Reading>> {
         let mut out = oracle::own_sockets()?;
-        self.ports.extend(out.iter().filter_map(|r| Some(r.local?.port())));
+        self.ports
+            .extend(out.iter().filter_map(|r| Some(r.local?.port())));
         out.extend(self.unowned()?);
         for reading in &mut out {
             if let Some(label) = self.labels.get(&reading.cookie) {
@@ -222,7 +223,10 @@ impl Stage {
     /// Sockets without a file on this workload's ports: not yet accepted, or orphans.
     pub(crate) fn unowned(&self) -> Result<Vec<Reading>> {
         let ours = |a: Option<SocketAddr>| a.is_some_and(|a| self.ports.contains(&a.port()));
-        Ok(oracle::dump()?.into_iter().filter(|r| r.unowned && (ours(r.local) || ours(r.remote))).collect())
+        Ok(oracle::dump()?
+            .into_iter()
+            .filter(|r| r.unowned && (ours(r.local) || ours(r.remote)))
+            .collect())
     }
 }
 
@@ -244,11 +248,15 @@ pub(crate) fn play(
     let mut stage = Stage::new(family, host, scale);
     match body(&mut stage) {
         Ok(()) => stage.stop_at("end", false, true),
-        Err(e) if e.is::<Skip>() => {
-            print_line(&Message { skip: Some(e.to_string()), ..Message::default() })
-        }
+        Err(e) if e.is::<Skip>() => print_line(&Message {
+            skip: Some(e.to_string()),
+            ..Message::default()
+        }),
         Err(e) => {
-            print_line(&Message { error: Some(format!("{e:#}")), ..Message::default() })?;
+            print_line(&Message {
+                error: Some(format!("{e:#}")),
+                ..Message::default()
+            })?;
             std::process::exit(1);
         }
     }
@@ -262,7 +270,9 @@ pub(crate) fn tell(channel: &mut UnixStream) -> Result<()> {
 /// Waits for the other side's byte.
 pub(crate) fn hear(channel: &mut UnixStream) -> Result<()> {
     let mut byte = [0];
-    channel.read_exact(&mut byte).context("the peer ended early")
+    channel
+        .read_exact(&mut byte)
+        .context("the peer ended early")
 }
 
 /// Sends a number over a control channel.
@@ -273,6 +283,8 @@ pub(crate) fn tell_u64(channel: &mut UnixStream, value: u64) -> Result<()> {
 /// Receives a number from a control channel.
 pub(crate) fn hear_u64(channel: &mut UnixStream) -> Result<u64> {
     let mut bytes = [0; 8];
-    channel.read_exact(&mut bytes).context("the peer ended early")?;
+    channel
+        .read_exact(&mut bytes)
+        .context("the peer ended early")?;
     Ok(u64::from_ne_bytes(bytes))
 }

@@ -16,7 +16,10 @@ pub(crate) fn pingpong(st: &mut Stage) -> Result<()> {
     st.label(&b, "server")?;
     st.rest("connected")?;
     rounds(&a, &b, 200 * st.scale)?;
-    ensure!(oracle::unread(&a)? == 0 && oracle::unread(&b)? == 0, "answers left unread");
+    ensure!(
+        oracle::unread(&a)? == 0 && oracle::unread(&b)? == 0,
+        "answers left unread"
+    );
     st.rest("answered")
 }
 
@@ -40,7 +43,7 @@ pub(crate) fn bulk(st: &mut Stage) -> Result<()> {
     st.label(&b, "receiver")?;
     st.rest("connected")?;
     for round in ["first", "second"] {
-        transfer(&a, &b, 4 * st.scale << 20, 64 * 1024)?;
+        transfer(&a, &b, st.scale << 22, 64 * 1024)?;
         st.rest(round)?;
     }
     Ok(())
@@ -61,7 +64,11 @@ pub(crate) fn transfer(a: &TcpStream, b: &TcpStream, n: usize, chunk: usize) -> 
             std::io::Result::Ok(())
         });
         net::drain(b, n, chunk).context("read")?;
-        writer.join().ok().context("the writer panicked")?.context("write")
+        writer
+            .join()
+            .ok()
+            .context("the writer panicked")?
+            .context("write")
     })
 }
 
@@ -76,12 +83,19 @@ pub(crate) fn stalled_reader(st: &mut Stage) -> Result<()> {
     st.until("60,000 bytes arrive", || Ok(oracle::unread(&b)? == 60_000))?;
     st.until("all are acknowledged", || Ok(oracle::unacked(&a)? == 0))?;
     let mem = oracle::mem_info(&b)?;
-    ensure!(mem.rmem_alloc > 60_000, "60,000 bytes unread, but rmem_alloc {}", mem.rmem_alloc);
+    ensure!(
+        mem.rmem_alloc > 60_000,
+        "60,000 bytes unread, but rmem_alloc {}",
+        mem.rmem_alloc
+    );
     st.rest("unread")?;
     net::drain(&b, 30_000, 8192)?;
     st.rest("half-read")?;
     net::drain(&b, 30_000, 8192)?;
-    ensure!(oracle::mem_info(&b)?.rmem_alloc == 0, "all read, but rmem_alloc is not 0");
+    ensure!(
+        oracle::mem_info(&b)?.rmem_alloc == 0,
+        "all read, but rmem_alloc is not 0"
+    );
     st.rest("read")
 }
 
@@ -148,7 +162,10 @@ pub(crate) fn limits(st: &mut Stage) -> Result<()> {
     let mut writer = &a;
     writer.write_all(&[9; 10_000])?;
     st.until("10,000 bytes arrive", || Ok(oracle::unread(&b)? == 10_000))?;
-    ensure!(oracle::mem_info(&b)?.rcvbuf == 16_384, "SO_RCVBUF 8192 did not become 16384");
+    ensure!(
+        oracle::mem_info(&b)?.rcvbuf == 16_384,
+        "SO_RCVBUF 8192 did not become 16384"
+    );
     st.rest("lowered")?;
     net::set_rcvbuf(&b, 4096)?;
     net::drain(&b, 10_000, 10_000)?;

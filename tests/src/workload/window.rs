@@ -23,8 +23,13 @@ pub(crate) fn zero_window(st: &mut Stage) -> Result<()> {
     st.label(&b, "reader")?;
     st.rest("connected")?;
     let sent = net::fill(&a, 10_000, 1 << 20)?;
-    st.until("the window closes", || Ok(oracle::tcp_info(&a)?.unacked == 0))?;
-    ensure!(oracle::mem_info(&a)?.wmem_queued > 0, "nothing is held behind a closed window");
+    st.until("the window closes", || {
+        Ok(oracle::tcp_info(&a)?.unacked == 0)
+    })?;
+    ensure!(
+        oracle::mem_info(&a)?.wmem_queued > 0,
+        "nothing is held behind a closed window"
+    );
     st.rest("closed-window")?;
     net::drain(&b, sent, 3000)?;
     st.until("all are acknowledged", || Ok(oracle::unacked(&a)? == 0))?;
@@ -44,9 +49,15 @@ pub(crate) fn keepalive(st: &mut Stage) -> Result<()> {
     st.rest("unread")?;
     net::attach_filter(&b, &mut net::filter_all())?;
     net::set_int(&a, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    st.until("keepalive gives up", || Ok(oracle::tcp_info(&a)?.state == 7))?;
+    st.until(
+        "keepalive gives up",
+        || Ok(oracle::tcp_info(&a)?.state == 7),
+    )?;
     let error = oracle::pending_error(&a)?;
-    ensure!(error == libc::ETIMEDOUT, "SO_ERROR {error} instead of ETIMEDOUT");
+    ensure!(
+        error == libc::ETIMEDOUT,
+        "SO_ERROR {error} instead of ETIMEDOUT"
+    );
     st.rest("dead")
 }
 
@@ -63,7 +74,10 @@ pub(crate) fn fin_wait2(st: &mut Stage) -> Result<()> {
     })?;
     st.until("FIN_WAIT2 times out", || Ok(st.unowned()?.is_empty()))?;
     st.rest("fin-wait2")?;
-    ensure!(net::drain_to_end(&b)? == 9000, "9,000 bytes written, others read");
+    ensure!(
+        net::drain_to_end(&b)? == 9000,
+        "9,000 bytes written, others read"
+    );
     st.rest("read")
 }
 
@@ -117,7 +131,10 @@ pub(crate) fn unacked(st: &mut Stage) -> Result<()> {
     net::attach_filter(&s, &mut net::filter_all())?;
     (&s).write_all(&[1; 10_000])?;
     let held = oracle::unacked(&s)?;
-    ensure!(held == 10_000, "{held} bytes unacknowledged instead of 10,000");
+    ensure!(
+        held == 10_000,
+        "{held} bytes unacknowledged instead of 10,000"
+    );
     st.rest("idle")
 }
 
@@ -128,8 +145,13 @@ pub(crate) fn unsent(st: &mut Stage) -> Result<()> {
     st.label(&s, "subject")?;
     st.pause("connected")?;
     net::fill(&s, 10_000, 1 << 20)?;
-    st.until("the window closes", || Ok(oracle::tcp_info(&s)?.unacked == 0))?;
-    ensure!(oracle::unacked(&s)? > 0, "nothing is held behind a closed window");
+    st.until("the window closes", || {
+        Ok(oracle::tcp_info(&s)?.unacked == 0)
+    })?;
+    ensure!(
+        oracle::unacked(&s)? > 0,
+        "nothing is held behind a closed window"
+    );
     st.rest("idle")
 }
 
@@ -139,8 +161,9 @@ pub(crate) fn hole(st: &mut Stage) -> Result<()> {
         s.set_nodelay(true)?;
         stage::hear(control)?;
         s.write_all(&MARKER)?;
-        for _ in 0..20 {
-            s.write_all(&[1; 1000])?;
+        // Nine segments: no more than the initial congestion window of ten lets out.
+        for _ in 0..8 {
+            s.write_all(&[1; 4000])?;
         }
         hold(s, control)
     })?;
@@ -149,10 +172,13 @@ pub(crate) fn hole(st: &mut Stage) -> Result<()> {
     net::attach_filter(&s, &mut net::filter_marker(MARKER))?;
     st.pause("connected")?;
     stage::tell(&mut control)?;
-    st.until("20,000 bytes queue up behind the hole", || {
-        Ok(oracle::mem_info(&s)?.rmem_alloc > 20_000)
+    st.until("32,000 bytes queue up behind the hole", || {
+        Ok(oracle::mem_info(&s)?.rmem_alloc > 32_000)
     })?;
-    ensure!(oracle::unread(&s)? == 0, "bytes behind a hole count as unread");
+    ensure!(
+        oracle::unread(&s)? == 0,
+        "bytes behind a hole count as unread"
+    );
     st.rest("idle")
 }
 
