@@ -29,7 +29,7 @@ pub(crate) fn fork_child(st: &mut Stage) -> Result<()> {
         net::drain(&b, 20_000, 5000)?;
         traffic::rounds(&a, &b, 3)?;
         stage::tell(control)?;
-        stage::hear(control)
+        stage::linger(control)
     })?;
     st.fact("child", u64::try_from(pid.as_raw())?);
     let cookie = stage::hear_u64(&mut control)?;
@@ -82,7 +82,7 @@ pub(crate) fn fd_passing(st: &mut Stage) -> Result<()> {
         net::drain(&passed, 1000, 1000)?;
         (&passed).write_all(&[2; 100])?;
         stage::tell(control)?;
-        stage::hear(control)
+        stage::linger(control)
     })?;
     st.fact("helper", u64::try_from(pid.as_raw())?);
     let (a, b) = st.pair()?;

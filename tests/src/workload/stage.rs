@@ -275,6 +275,12 @@ pub(crate) fn hear(channel: &mut UnixStream) -> Result<()> {
         .context("the peer ended early")
 }
 
+/// Waits until the other side sends a byte or ends.
+pub(crate) fn linger(channel: &mut UnixStream) -> Result<()> {
+    let mut byte = [0];
+    channel.read(&mut byte).map(drop).context("control channel")
+}
+
 /// Sends a number over a control channel.
 pub(crate) fn tell_u64(channel: &mut UnixStream, value: u64) -> Result<()> {
     Ok(channel.write_all(&value.to_ne_bytes())?)

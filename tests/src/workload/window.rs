@@ -101,10 +101,7 @@ fn serve(
 /// Keeps `stream` open until the other side is gone, and leaves no orphan then.
 fn hold(stream: TcpStream, control: &mut UnixStream) -> Result<()> {
     net::set_linger(&stream, 0)?;
-    let mut byte = [0];
-    let ended = control.read(&mut byte);
-    drop(stream);
-    ended.map(drop).context("control channel")
+    stage::linger(control)
 }
 
 /// The traced process never reads 60,000 bytes.
