@@ -99,8 +99,8 @@ fn serve(
 }
 
 /// Keeps `stream` open until the other side is gone, and leaves no orphan then.
-fn hold(stream: TcpStream, control: &mut UnixStream) -> Result<()> {
-    net::set_linger(&stream, 0)?;
+fn hold(stream: &TcpStream, control: &mut UnixStream) -> Result<()> {
+    net::set_linger(stream, 0)?;
     stage::linger(control)
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn unread(st: &mut Stage) -> Result<()> {
     let (mut control, addr) = serve(st, &net::plain, |mut s, control| {
         stage::hear(control)?;
         s.write_all(&[1; 60_000])?;
-        hold(s, control)
+        hold(&s, control)
     })?;
     let s = net::dial(addr, &net::plain)?;
     st.label(&s, "subject")?;
@@ -121,7 +121,7 @@ pub(crate) fn unread(st: &mut Stage) -> Result<()> {
 
 /// The traced process sends; no acknowledgement ever gets in.
 pub(crate) fn unacked(st: &mut Stage) -> Result<()> {
-    let (_control, addr) = serve(st, &net::plain, hold)?;
+    let (_control, addr) = serve(st, &net::plain, |s, control| hold(&s, control))?;
     let s = net::dial(addr, &net::plain)?;
     st.label(&s, "subject")?;
     // Else the orphan would go on retransmitting long after this process.
@@ -140,7 +140,9 @@ pub(crate) fn unacked(st: &mut Stage) -> Result<()> {
 
 /// The traced process sends more than the peer's window takes.
 pub(crate) fn unsent(st: &mut Stage) -> Result<()> {
-    let (_control, addr) = serve(st, &|fd| net::set_rcvbuf(fd, 4096), hold)?;
+    let (_control, addr) = serve(st, &|fd| net::set_rcvbuf(fd, 4096), |s, control| {
+        hold(&s, control)
+    })?;
     let s = net::dial(addr, &|fd| net::set_sndbuf(fd, 200_000))?;
     st.label(&s, "subject")?;
     net::set_linger(&s, 0)?;
@@ -165,7 +167,7 @@ pub(crate) fn hole(st: &mut Stage) -> Result<()> {
         // One write, one segment: after the first selective acknowledgement the sender knows
         // of the loss and lets nothing more out.
         s.write_all(&[1; 30_000])?;
-        hold(s, control)
+        hold(&s, control)
     })?;
     let s = net::dial(addr, &net::plain)?;
     st.label(&s, "subject")?;
@@ -193,7 +195,7 @@ pub(crate) fn tiny(st: &mut Stage) -> Result<()> {
             // Paced by the reader, so that no two messages share a segment.
             s.read_exact(&mut byte)?;
         }
-        hold(s, control)
+        hold(&s, control)
     })?;
     let s = net::dial(addr, &net::plain)?;
     s.set_nodelay(true)?;
