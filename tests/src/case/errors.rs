@@ -1,0 +1,154 @@
+//! Mistakes and limits: exit status 2 and a sentence that names the fact and the way out.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Case, Cx, ONCE, UNTRACED, case};
+use crate::actor::Actor;
+use crate::trace;
+
+/// What users get wrong.
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("errors_usage", UNTRACED, usage),
+        case("errors_pid_gone", ONCE, pid_gone),
+        case("errors_no_root", ONCE, no_root),
+        case("errors_closed_pipe", ONCE, closed_pipe),
+        case("errors_closed_pipe_help", UNTRACED, closed_pipe_help),
+    ]
+}
+
+/// Exit status 2, nothing on stdout, and on stderr a sentence with one of `words`.
+fn refused(
+    cx: &Cx,
+    args: &[&str],
+    words: &[&str],
+    adjust: impl FnOnce(&mut Command),
+) -> Result<()> {
+    let (status, out, err) = trace::run(cx, args, adjust)?;
+    let line = args.join(" ");
+    ensure!(
+        status.code() == Some(2),
+        "`{line}` ended with {status}: {err}"
+    );
+    ensure!(out.is_empty(), "`{line}` failed, but stdout has {out:?}");
+    ensure!(
+        words.iter().any(|w| err.contains(w)),
+        "`{line}`: stderr names none of {words:?}: {err:?}"
+    );
+    ensure!(!err.contains("panicked"), "`{line}` panicked: {err}");
+    Ok(())
+}
+
+fn usage(cx: &Cx) -> Result<()> {
+    for (args, words) in [
+        // No target: the choices are named.
+        (&["live", "--plain"][..], &["--pid"][..]),
+        (&["live", "--no-such-option"], &["--no-such-option"]),
+        (&["no-such-command"], &["no-such-command"]),
+        (&["live", "--pid", "1x"], &["--pid", "1x"]),
+        (
+            &["live", "--pid", "1", "--interval", "soon"],
+            &["--interval", "soon"],
+        ),
+        (
+            &["live", "--pid", "1", "--tier", "magic"],
+            &["--tier", "magic"],
+        ),
+        (&["live", "--pid", "1", "--ring-size", "5"], &["ring-size"]),
+    ] {
+        refused(cx, args, words, |_| {})?;
+    }
+    Ok(())
+}
+
+fn pid_gone(cx: &Cx) -> Result<()> {
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("workload")
+        .stdout(Stdio::null())
+        .spawn()
+        .context("spawn")?;
+    let pid = child.id();
+    child.wait()?;
+    let args = trace::live_args(cx, &[pid], &[]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    refused(cx, &args, &[&pid.to_string()], |_| {})
+}
+
+fn no_root(cx: &Cx) -> Result<()> {
+    let actor = Actor::start(cx, "pingpong")?;
+    // The build directory may be closed to others; a copy in a place of its own is not.
+    let dir = std::env::temp_dir().join(format!("sockmem-e2e-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    let copy = dir.join("sockmem-trace");
+    std::fs::copy(&cx.tool, &copy)
+        .with_context(|| format!("copy {} to {}", cx.tool.display(), copy.display()))?;
+    let other = cx.with_tool(copy);
+    let args = trace::live_args(cx, &[actor.pid()], &[]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let result = refused(&other, &args, &["root", "sudo", "CAP_BPF"], |command| {
+        command.uid(65534).gid(65534);
+    });
+    std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;
+    result
+}
+
+/// A reader that goes away (`| head -1`) ends the tool quietly.
+fn closed_pipe(cx: &Cx) -> Result<()> {
+    let actor = Actor::start(cx, "busy")?;
+    let mut child = Command::new(&cx.tool)
+        .args(trace::live_args(cx, &[actor.pid()], &[]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", cx.tool.display()))?;
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().context("stdout")?);
+    out.read_line(&mut line)?;
+    drop(out);
+    ended_quietly(cx, &mut child, "after a closed pipe")?;
+    ensure!(
+        line.starts_with('{'),
+        "the first line is no JSON object: {line:?}"
+    );
+    Ok(())
+}
+
+fn closed_pipe_help(cx: &Cx) -> Result<()> {
+    let mut child = Command::new(&cx.tool)
+        .arg("--help")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", cx.tool.display()))?;
+    drop(child.stdout.take());
+    ended_quietly(cx, &mut child, "--help into a closed pipe")
+}
+
+fn ended_quietly(cx: &Cx, child: &mut std::process::Child, what: &str) -> Result<()> {
+    let waited = trace::wait_within(child, cx);
+    if waited.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    let mut err = String::new();
+    child
+        .stderr
+        .take()
+        .context("stderr")?
+        .read_to_string(&mut err)?;
+    let status = waited.with_context(|| what.to_owned())?;
+    ensure!(
+        status.code() == Some(0),
+        "{what} the tool ended with {status}: {err}"
+    );
+    for word in ["panicked", "roken pipe"] {
+        ensure!(!err.contains(word), "{what} stderr says: {err}");
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The tests: what there is, and how one is run.
+
+mod audit;
+mod churn;
+mod detach;
+mod errors;
+mod loss;
+mod motion;
+mod owner;
+mod rest;
+mod selftest;
+mod sockstat;
+mod truth;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::Options;
+use crate::workload::stage::Skip;
+
+/// Which hooks a test runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// fentry, fexit and BTF tracepoints.
+    Fentry,
+    /// kprobes and kretprobes.
+    Kprobe,
+    /// Tracepoints alone.
+    Tracepoint,
+    /// The test does not trace.
+    None,
+}
+
+impl Tier {
+    /// The tool's name for it.
+    fn name(self) -> &'static str {
+        match self {
+            Tier::Fentry => "fentry",
+            Tier::Kprobe => "kprobe",
+            Tier::Tracepoint => "tracepoint",
+            Tier::None => "none",
+        }
+    }
+}
+
+/// The tiers a test is repeated on.
+pub(crate) type Tiers = &'static [Tier];
+/// Every tier.
+pub(crate) const EVERY: Tiers = &[Tier::Fentry, Tier::Kprobe, Tier::Tracepoint];
+/// Only the tier that a host is given by default; on the developer's machine tracepoints.
+pub(crate) const ONCE: Tiers = &[Tier::Fentry, Tier::Tracepoint];
+/// The tiers with a hook after every change.
+pub(crate) const EVENT_EXACT: Tiers = &[Tier::Fentry, Tier::Kprobe];
+/// Tests without a trace.
+pub(crate) const UNTRACED: Tiers = &[Tier::None];
+
+/// Where a test may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Anywhere.
+    Anywhere,
+    /// Only where the whole machine is the test's own.
+    Vm,
+}
+
+/// A test's script.
+type Body = Box<dyn Fn(&Cx) -> Result<()>>;
+
+/// One test.
+pub(crate) struct Case {
+    /// Its name.
+    pub(crate) name: String,
+    /// Tiers to repeat it on.
+    pub(crate) tiers: Tiers,
+    /// Where it may run.
+    pub(crate) place: Place,
+    /// The test itself.
+    pub(crate) body: Body,
+}
+
+/// A test for anywhere.
+pub(crate) fn case(
+    name: impl Into<String>,
+    tiers: Tiers,
+    body: impl Fn(&Cx) -> Result<()> + 'static,
+) -> Case {
+    Case {
+        name: name.into(),
+        tiers,
+        place: Place::Anywhere,
+        body: Box::new(body),
+    }
+}
+
+/// What a test knows of its surroundings.
+pub(crate) struct Cx {
+    /// The tool under test.
+    pub(crate) tool: PathBuf,
+    /// On a developer's machine.
+    pub(crate) host: bool,
+    /// Hooks to ask the tool for.
+    pub(crate) tier: Tier,
+    /// Major and minor version of the running kernel.
+    pub(crate) kernel: (u32, u32),
+    /// As `uname -r` prints it.
+    pub(crate) release: String,
+    deadline: Instant,
+}
+
+impl Cx {
+    /// Time left for the test.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn left(&self) -> Result<Duration> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("time limit of the test");
+        }
+        Ok(left)
+    }
+
+    /// The same surroundings with another binary.
+    pub(crate) fn with_tool(&self, tool: PathBuf) -> Cx {
+        Cx {
+            tool,
+            release: self.release.clone(),
+            ..*self
+        }
+    }
+
+    /// The tier's name.
+    pub(crate) fn tier_name(&self) -> &'static str {
+        self.tier.name()
+    }
+}
+
+fn release() -> Result<(String, (u32, u32))> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
+    let text = text.trim().to_owned();
+    let mut parts = text.split(['.', '-', '+']).map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((text, (major, minor))),
+        _ => bail!("kernel release {text:?} is no version"),
+    }
+}
+
+/// The tool: `$SOCKMEM_TRACE`, else the release build of this workspace.
+fn tool() -> PathBuf {
+    std::env::var_os("SOCKMEM_TRACE").map_or_else(
+        || PathBuf::from("target/release/sockmem-trace"),
+        PathBuf::from,
+    )
+}
+
+fn all() -> Vec<Case> {
+    let mut out = Vec::new();
+    out.extend(selftest::cases());
+    out.extend(errors::cases());
+    out.extend(rest::cases());
+    out.extend(motion::cases());
+    out.extend(truth::cases());
+    out.extend(owner::cases());
+    out.extend(churn::cases());
+    out.extend(loss::cases());
+    out.extend(sockstat::cases());
+    out.extend(detach::cases());
+    out.extend(audit::cases());
+    out
+}
+
+/// The longest a test may take. Emulated machines are 10 to 20 times slower than real ones.
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
+    let tier_fits = options.tier.as_ref().is_none_or(|t| t == tier.name());
+    let host_fits = !options.host
+        || matches!(tier, Tier::Tracepoint | Tier::None) && case.place == Place::Anywhere;
+    // On a machine of its own the tier that is not the default is left to `EVERY`.
+    let once = options.host || !std::ptr::eq(case.tiers, ONCE) || tier == Tier::Fentry;
+    let named = options.filters.is_empty() || options.filters.iter().any(|f| case.name.contains(f));
+    tier_fits && host_fits && once && named
+}
+
+/// Runs the tests that `options` select; false when one failed.
+///
+/// # Errors
+/// When the surroundings cannot be read.
+pub(crate) fn run_all(options: &Options) -> Result<bool> {
+    let (release, kernel) = release()?;
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for case in all() {
+        for &tier in case.tiers {
+            if !wanted(options, &case, tier) {
+                continue;
+            }
+            let label = format!("test {} tier={}", case.name, tier.name());
+            if options.list {
+                println!("{label}");
+                continue;
+            }
+            let start = Instant::now();
+            let cx = Cx {
+                tool: tool(),
+                host: options.host,
+                tier,
+                kernel,
+                release: release.clone(),
+                deadline: start + LIMIT,
+            };
+            let outcome = (case.body)(&cx);
+            let took = start.elapsed().as_secs_f64();
+            match outcome {
+                Ok(()) => {
+                    passed += 1;
+                    println!("{label} ... ok ({took:.1}s)");
+                }
+                Err(e) if e.is::<Skip>() => {
+                    skipped += 1;
+                    println!("{label} ... skipped: {e:#} ({took:.1}s)");
+                }
+                Err(e) => {
+                    failed += 1;
+                    // One line per test, so that it can be told from a kernel's messages.
+                    let reason = format!("{e:#}").replace('\n', " / ");
+                    println!("{label} ... FAILED: {reason} ({took:.1}s)");
+                }
+            }
+        }
+    }
+    if !options.list {
+        let skips = if skipped > 0 {
+            format!(", {skipped} skipped")
+        } else {
+            String::new()
+        };
+        println!("{passed} passed, {failed} failed{skips}");
+    }
+    Ok(failed == 0)
+}
