@@ -158,12 +158,24 @@ pub const QUANTUM: u32 = 4096;
 #[must_use]
 pub fn split(c: &Counters, s: &Seqs) -> [u64; REASONS] {
     let mut out = [0u64; REASONS];
-    let rx = if s.unread() == 0 && s.out_of_order() { Reason::OutOfOrder } else { Reason::Unread };
-    let tx = if s.in_flight() != 0 { Reason::Unacked } else { Reason::Unsent };
+    let rx = if s.unread() == 0 && s.out_of_order() {
+        Reason::OutOfOrder
+    } else {
+        Reason::Unread
+    };
+    let tx = if s.in_flight() != 0 {
+        Reason::Unacked
+    } else {
+        Reason::Unsent
+    };
     out[rx as usize] = c.rmem_alloc as u64;
     out[tx as usize] = c.wmem_queued as u64;
     let queued = c.rmem_alloc as u64 + c.wmem_queued as u64;
-    let data = if c.rmem_alloc >= c.wmem_queued { rx as usize } else { tx as usize };
+    let data = if c.rmem_alloc >= c.wmem_queued {
+        rx as usize
+    } else {
+        tx as usize
+    };
     if c.forward_alloc >= 0 {
         let fwd = c.forward_alloc as u64;
         if queued > 0 && fwd < QUANTUM as u64 {
@@ -172,9 +184,13 @@ pub fn split(c: &Counters, s: &Seqs) -> [u64; REASONS] {
             out[Reason::Reserved as usize] = fwd;
         }
     } else {
-        // Negative for a moment: the data's own part is what is not yet charged.
+        // Negative for a moment: the data's own part is what is not yet charged,
+        // and where that is not enough the other queue's, so that the sum stays.
         let lack = (-(c.forward_alloc as i64)) as u64;
-        out[data] = if out[data] > lack { out[data] - lack } else { 0 };
+        let other = rx as usize + tx as usize - data;
+        let rest = lack.saturating_sub(out[data]);
+        out[data] = out[data].saturating_sub(lack);
+        out[other] = out[other].saturating_sub(rest);
     }
     out
 }

@@ -115,25 +115,35 @@ impl SockState {
         let resident = self.counters.resident();
         self.resident_time.add(resident, now - self.last_ns);
         let quiet_from = self.last_activity_ns + idle_after;
-        let from = if quiet_from > self.last_ns { quiet_from } else { self.last_ns };
+        let from = if quiet_from > self.last_ns {
+            quiet_from
+        } else {
+            self.last_ns
+        };
         if now > from {
-            let span = now - from;
-            self.idle_ns += span;
-            if resident != 0 {
-                let parts = split(&self.counters, &self.seqs);
-                let mut i = 0;
-                while i < REASONS {
-                    if parts[i] != 0 {
-                        self.idle_time[i].add(parts[i], span);
-                    }
-                    i += 1;
-                }
-                if resident > self.idle_resident_max {
-                    self.idle_resident_max = resident;
-                }
-            }
+            self.idle_span(now - from, resident);
         }
         self.last_ns = now;
+    }
+
+    /// Counts `ns` of idle time. Out of line: rare, and large once unrolled.
+    #[inline(never)]
+    fn idle_span(&mut self, ns: u64, resident: u64) {
+        self.idle_ns += ns;
+        if resident == 0 {
+            return;
+        }
+        let parts = split(&self.counters, &self.seqs);
+        let mut i = 0;
+        while i < REASONS {
+            if parts[i] != 0 {
+                self.idle_time[i].add(parts[i], ns);
+            }
+            i += 1;
+        }
+        if resident > self.idle_resident_max {
+            self.idle_resident_max = resident;
+        }
     }
 
     /// Takes a new reading at `now`, after `advance(now, …)`.
@@ -143,9 +153,14 @@ impl SockState {
         let after = counters.resident();
         if after > before {
             self.charged += after - before;
-        } else {
-            self.released += before - after;
         }
+        // Derived rather than added up, so that the identity of `released` holds
+        // even if two CPUs took a reading of this socket at once (which only
+        // hooks outside the socket lock can do, in the tracepoint tier).
+        if self.baseline + self.charged < after {
+            self.charged = after - self.baseline;
+        }
+        self.released = self.baseline + self.charged - after;
         if seqs.moved_since(&self.seqs) {
             self.last_activity_ns = now;
         }
