@@ -184,13 +184,13 @@ pub fn split(c: &Counters, s: &Seqs) -> [u64; REASONS] {
             out[Reason::Reserved as usize] = fwd;
         }
     } else {
-        // Negative for a moment: the data's own part is what is not yet charged.
+        // Negative for a moment: the data's own part is what is not yet charged,
+        // and where that is not enough the other queue's, so that the sum stays.
         let lack = (-(c.forward_alloc as i64)) as u64;
-        out[data] = if out[data] > lack {
-            out[data] - lack
-        } else {
-            0
-        };
+        let other = rx as usize + tx as usize - data;
+        let rest = lack.saturating_sub(out[data]);
+        out[data] = out[data].saturating_sub(lack);
+        out[other] = out[other].saturating_sub(rest);
     }
     out
 }

@@ -1,9 +1,8 @@
 //! How records and scans change the model.
-
-use sockmem_common::{Change, Lifecycle, OWNER_PROCESS, SockState};
+use sockmem_common::{Change, Lifecycle, OWNER_LISTENER, OWNER_PROCESS, STATE_CLOSED, SockState};
 
 use super::address::{self, comm};
-use super::groups::{Group, GroupKey, Mark};
+use super::groups::{Group, GroupKey, Mark, Segment};
 use super::sockets::{LATEST_NS, Socket, Step, believable};
 use super::{Model, REMEMBERED};
 use crate::decode::Record;
@@ -53,24 +52,26 @@ impl Model {
                 None => self.insert(state, state.last_ns),
             };
             self.sockets[at].scanned(now_ns.max(1));
-            if state.flags & sockmem_common::STATE_CLOSED != 0 {
+            if state.flags & STATE_CLOSED != 0 {
                 self.finish(at, state.last_ns);
             }
         }
     }
-
-    /// Closes the sockets that a complete scan did not hold although it began (at `began_ns`) after
-    /// all that is known of them: they went, and their `Close` record was lost. Their last known
-    /// totals stand. Apply all records that the ring held before the scan first. Returns how many.
+    /// A scan that began at `began_ns` is complete. Closes the sockets that neither it nor the
+    /// complete one before held, although both began after all that is known of them: they went,
+    /// and their `Close` record was lost. Their last known totals stand. Two scans, because one
+    /// may pass over an entry while others are deleted beside it. Apply all records that the ring
+    /// held before the scan first. Returns how many were closed.
     pub fn close_missing(&mut self, began_ns: u64) -> usize {
         let mut closed = 0;
         let mut at = 0;
         while at < self.sockets.len() {
-            let s = &self.sockets[at];
+            let s = &mut self.sockets[at];
             let known_ns = s.scanned_ns.max(s.record_ns).max(s.state.last_ns);
-            if known_ns < began_ns {
-                self.sockets[at].finals_unknown = true;
-                let end_ns = self.sockets[at].state.last_ns;
+            let missing = known_ns < began_ns;
+            s.missed = if missing { s.missed + 1 } else { 0 };
+            if s.missed >= 2 {
+                let end_ns = s.state.last_ns;
                 self.finish(at, end_ns);
                 closed += 1;
             } else {
@@ -141,13 +142,15 @@ impl Model {
     fn insert(&mut self, state: SockState, t_ns: u64) -> usize {
         self.processes.learn_from(&state);
         let key = GroupKey::of(&state, self.processes.generation(state.owner_tgid));
-        let group = self.group(key, t_ns);
+        let group = self.group(key, t_ns, state.local_port);
         let socket = Socket::new(state, t_ns, key, group, self.config.socket_buckets);
         let at = self.sockets.len();
         self.index.insert(state.id, at as u32);
         let resident = state.counters.resident();
-        self.groups[group as usize].join(t_ns, resident, socket.connection);
-        self.total.join(t_ns, resident, socket.connection);
+        for sums in [&mut self.groups[group as usize], &mut self.total] {
+            sums.join(t_ns, state.first_ns, resident, socket.connection);
+            sums.reached(state.resident_peak);
+        }
         self.sockets.push(socket);
         at
     }
@@ -155,16 +158,22 @@ impl Model {
     /// Merges a state into the socket at `at`; `meta`: it also tells whose it is.
     fn merge(&mut self, at: usize, state: &SockState, t_ns: u64, meta: bool) {
         let socket = &mut self.sockets[at];
-        let was_connection = socket.connection;
+        let (was_connection, known_peak) = (socket.connection, socket.state.resident_peak);
         let step = socket.merge(state, self.config.idle_after_ns, meta);
         let (group, old_key) = (socket.group as usize, socket.key);
         let connected = socket.connection && !was_connection;
+        let (joined_ns, first_ns) = (socket.joined_ns, socket.state.first_ns);
+        let peak = socket.state.resident_peak;
         if step.before != step.after || step.high > step.after {
             self.step(group, &step);
         }
+        if peak > known_peak {
+            self.groups[group].reached(peak);
+            self.total.reached(peak);
+        }
         if connected {
-            self.groups[group].connected(t_ns);
-            self.total.connected(t_ns);
+            self.groups[group].connected(joined_ns);
+            self.total.connected(first_ns);
         }
         if !meta {
             return;
@@ -184,7 +193,7 @@ impl Model {
 
     /// Moves the socket at `at` to another group: what it did so far stays with the old one.
     fn rehome(&mut self, at: usize, key: GroupKey, t_ns: u64) {
-        let to = self.group(key, t_ns);
+        let to = self.group(key, t_ns, self.sockets[at].state.local_port);
         let socket = &mut self.sockets[at];
         let then = socket.at(t_ns, self.config.idle_after_ns);
         let segment = socket.segment(&then);
@@ -193,25 +202,31 @@ impl Model {
         let resident = socket.state.counters.resident();
         let old = &mut self.groups[socket.group as usize];
         old.settled.add(&segment, told, holds);
-        old.leave(t_ns, resident, socket.connection);
-        self.groups[to as usize].join(t_ns, resident, socket.connection);
-        socket.mark = Mark::of(&then, then.last_ns);
+        let at_ns = then.last_ns;
+        old.leave(at_ns, resident, socket.connection);
+        self.groups[to as usize].join(at_ns, at_ns, resident, socket.connection);
+        socket.mark = Mark::of(&then);
         socket.group = to;
         socket.key = key;
-        socket.joined_ns = t_ns;
+        socket.joined_ns = at_ns;
+    }
+    /// The address of the listener with this id, where it is known and alive.
+    pub(super) fn listener(&self, id: u64) -> Option<String> {
+        let &at = self.index.get(&id)?;
+        Some(address::local(&self.sockets[at as usize].state))
     }
 
-    /// The group of `key`; made at `t_ns` where there is none.
-    fn group(&mut self, key: GroupKey, t_ns: u64) -> u32 {
+    /// The group of `key`; made at `t_ns` where there is none, for a socket on local `port`.
+    fn group(&mut self, key: GroupKey, t_ns: u64, port: u16) -> u32 {
         if let Some(&group) = self.group_index.get(&key) {
             return group;
         }
         let mut made = Group::new(key, t_ns, self.config.sum_buckets);
-        if key.listener_id != 0 {
-            let listener = self.index.get(&key.listener_id);
-            made.listener = listener.map(|&at| address::local(&self.sockets[at as usize].state));
-        } else if key.port != 0 {
-            made.listener = Some(format!("*:{}", key.port));
+        if key.kind == OWNER_LISTENER {
+            made.listener = self.listener(key.listener_id);
+            if made.listener.is_none() && port != 0 {
+                made.listener = Some(format!("*:{port}"));
+            }
         }
         let group = if self.groups.len() < self.config.max_groups.max(2) {
             self.groups.push(made);
@@ -267,7 +282,7 @@ impl Model {
         let group = &mut self.groups[socket.group as usize];
         group.settled.add(&segment, told, holds);
         group.leave(end_ns, resident, socket.connection);
-        let whole = super::groups::Segment::of(state, None, socket.connection);
+        let whole = Segment::whole(state, socket.connection);
         let told = self.rules.told(&whole);
         let holds = self.rules.segment_holds(&whole, state.resident_peak);
         self.total.settled.add(&whole, told, holds);

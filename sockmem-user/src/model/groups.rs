@@ -83,7 +83,6 @@ pub(super) fn owner_kind(kind: u8) -> OwnerKind {
 /// A socket's totals when it joined its present group.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Mark {
-    at_ns: u64,
     charged: u64,
     released: u64,
     idle_ns: u64,
@@ -92,14 +91,13 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// The totals of `s`, complete up to `at_ns`; `None` where nothing happened yet.
-    pub(super) fn of(s: &SockState, at_ns: u64) -> Option<Box<Mark>> {
+    /// The totals of `s`; `None` where nothing happened yet.
+    pub(super) fn of(s: &SockState) -> Option<Box<Mark>> {
         let idle = s.charged == 0 && s.released == 0 && s.idle_ns == 0;
         if idle && s.resident_time == Integral::default() {
             return None;
         }
         Some(Box::new(Mark {
-            at_ns,
             charged: s.charged,
             released: s.released,
             idle_ns: s.idle_ns,
@@ -123,13 +121,13 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// From `mark` to the totals of `s`, which are complete up to `s.last_ns`.
-    pub(super) fn of(s: &SockState, mark: Option<&Mark>, connection: bool) -> Segment {
-        let none = Mark {
-            at_ns: s.first_ns,
-            ..Mark::default()
-        };
-        let m = mark.unwrap_or(&none);
+    /// The whole life of `s`, up to `s.last_ns`.
+    pub(super) fn whole(s: &SockState, connection: bool) -> Segment {
+        Segment::since(s.first_ns, &Mark::default(), s, connection)
+    }
+
+    /// From `m`, made at `from_ns`, to the totals of `s`, which are complete up to `s.last_ns`.
+    pub(super) fn since(from_ns: u64, m: &Mark, s: &SockState, connection: bool) -> Segment {
         let mut idle_byte_ns = [0; REASONS];
         for (out, (now, then)) in idle_byte_ns
             .iter_mut()
@@ -139,7 +137,7 @@ impl Segment {
         }
         let idle_ns = s.idle_ns.saturating_sub(m.idle_ns);
         Segment {
-            life_ns: s.last_ns.saturating_sub(m.at_ns),
+            life_ns: s.last_ns.saturating_sub(from_ns),
             idle_ns,
             charged: s.charged.saturating_sub(m.charged),
             released: s.released.saturating_sub(m.released),
@@ -248,6 +246,8 @@ pub(super) struct Group {
     pub(super) listener: Option<String>,
     connections: u64,
     connected_since_ns: u64,
+    /// Up to when `connected_ns` is complete.
+    disconnected_ns: u64,
     connected_ns: u64,
 }
 
@@ -268,6 +268,7 @@ impl Group {
             listener: None,
             connections: 0,
             connected_since_ns: 0,
+            disconnected_ns: 0,
             connected_ns: 0,
         }
     }
@@ -283,14 +284,13 @@ impl Group {
         self.last_ns = self.last_ns.max(t_ns);
         self.timeline.record(self.last_ns, low, high, self.resident);
     }
-
-    /// A socket joins.
-    pub(super) fn join(&mut self, t_ns: u64, resident: u64, connection: bool) {
+    /// A socket joins at `t_ns`; it has belonged here since `since_ns`.
+    pub(super) fn join(&mut self, t_ns: u64, since_ns: u64, resident: u64, connection: bool) {
         self.live += 1;
         self.seen += 1;
         self.level(t_ns, 0, 0, 0, resident);
         if connection {
-            self.connected(t_ns);
+            self.connected(since_ns);
         }
     }
 
@@ -302,16 +302,23 @@ impl Group {
             self.connections = self.connections.saturating_sub(1);
             if self.connections == 0 {
                 self.connected_ns += t_ns.saturating_sub(self.connected_since_ns);
+                self.disconnected_ns = self.disconnected_ns.max(t_ns);
             }
         }
     }
-
-    /// One of its sockets became a connection.
-    pub(super) fn connected(&mut self, t_ns: u64) {
+    /// One of its sockets, which belongs here since `since_ns`, is a connection.
+    pub(super) fn connected(&mut self, since_ns: u64) {
+        let from_ns = since_ns.max(self.disconnected_ns);
         if self.connections == 0 {
-            self.connected_since_ns = t_ns;
+            self.connected_since_ns = from_ns;
         }
+        self.connected_since_ns = self.connected_since_ns.min(from_ns);
         self.connections += 1;
+    }
+
+    /// One of its sockets held `bytes` at some time: the sum was at least that.
+    pub(super) fn reached(&mut self, bytes: u64) {
+        self.peak = self.peak.max(bytes);
     }
 
     /// For how long it has had at least one connection.

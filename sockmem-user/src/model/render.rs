@@ -10,9 +10,7 @@ use super::groups::{Group, Segment, owner_kind, saturate};
 use super::sockets::{LATEST_NS, Socket};
 use super::verdict::{ALL, GROWTH_LEAST};
 use super::verdict_text::Evidence;
-use super::{
-    Answer, Bucket, GroupView, Loss, Model, OwnerKind, OwnerView, SocketView, Totals, View,
-};
+use super::{Bucket, GroupView, Loss, Model, OwnerKind, OwnerView, SocketView, Totals, View};
 
 /// What a view holds beside its sums. Leaving out what is not shown makes a view cheaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Model {
                 &mut all,
                 &view,
                 &state,
-                &Segment::of(&state, None, socket.connection),
+                &Segment::whole(&state, socket.connection),
             );
             sockets.push(view);
         }
@@ -89,7 +87,7 @@ impl Model {
             .iter()
             .zip(tallies)
             .filter(|(group, _)| worth_a_row(group))
-            .map(|(group, tally)| self.group_view(group, tally, now_ns))
+            .map(|(group, tally)| self.group_view(group, &tally, now_ns))
             .collect();
         groups.sort_by_key(|g| {
             (
@@ -209,14 +207,16 @@ impl Model {
         tally.resident_byte_ns = tally.resident_byte_ns.saturating_add(sums.resident_byte_ns);
     }
 
-    fn group_view(&self, group: &Group, tally: Tally, now_ns: u64) -> GroupView {
+    fn group_view(&self, group: &Group, tally: &Tally, now_ns: u64) -> GroupView {
         let key = &group.key;
         let mut timeline = Vec::new();
         group.timeline.fill(now_ns, &mut timeline);
         let duration = u128::from(self.duration(now_ns));
         GroupView {
             owner: self.owner(key.owner_kind(), key.pid, key.generation),
-            listener: group.listener.clone(),
+            listener: self
+                .listener(key.listener_id)
+                .or_else(|| group.listener.clone()),
             exited: self.processes.has_exited(key.pid, key.generation),
             sockets_seen: group.seen,
             resident_peak_bytes: group.peak,
@@ -260,7 +260,7 @@ impl Model {
             socket.timeline.fill(until, timeline);
         }
         let c = &state.counters;
-        let whole = Segment::of(state, None, socket.connection);
+        let whole = Segment::whole(state, socket.connection);
         let means = whole.idle_means();
         let idle_reasons = by_reason(&means.unwrap_or_default());
         let idle_mean = means.map(|m| m.iter().sum());
@@ -269,11 +269,7 @@ impl Model {
         } else {
             state.quiet_ns(now_ns)
         };
-        let verdict = if closed && socket.finals_unknown && state.last_ns == state.first_ns {
-            Answer::NotEnoughIdleTime
-        } else {
-            self.rules.socket(state, idle_mean, timeline)
-        };
+        let verdict = self.rules.socket(state, idle_mean, timeline);
         let payload_known = state.tcp_state != TCP_LISTEN && state.seqs.flags & SEQ_VALID != 0;
         SocketView {
             id: state.id,
@@ -352,9 +348,8 @@ impl Model {
 /// Groups that hold nothing now and never held anything, save processes and what is not known.
 fn worth_a_row(group: &Group) -> bool {
     match group.key.owner_kind() {
-        OwnerKind::Process => group.seen > 0,
+        OwnerKind::Process | OwnerKind::Unknown => group.seen > 0,
         OwnerKind::Listener | OwnerKind::Orphan => group.live > 0 || group.peak > 0,
-        OwnerKind::Unknown => group.seen > 0,
     }
 }
 

@@ -71,14 +71,14 @@ pub(super) struct Socket {
     pub(super) meta_ns: u64,
     /// When a scan last held it.
     pub(super) scanned_ns: u64,
+    /// Complete scans in a row that did not hold it.
+    pub(super) missed: u8,
     /// Change of `resident` per second between the last two scans.
     pub(super) rate: Option<i64>,
     rate_resident: u64,
     pub(super) queues: Queues,
     /// Is or was one end of a connection.
     pub(super) connection: bool,
-    /// Gone, but its closing totals never came: those of its last reading stand.
-    pub(super) finals_unknown: bool,
 }
 
 /// What a new reading did to `resident`, for the sums that it is part of.
@@ -117,11 +117,11 @@ impl Socket {
             record_ns: t_ns,
             meta_ns: t_ns,
             scanned_ns: 0,
+            missed: 0,
             rate: None,
             rate_resident: 0,
             queues: Queues::default(),
             connection: is_connection(&state),
-            finals_unknown: false,
         };
         socket.plot(state.last_ns, state.baseline, state.resident_peak);
         socket
@@ -252,6 +252,7 @@ impl Socket {
 
     /// Notes that a scan at `now_ns` held it, and what changed since the scan before.
     pub(super) fn scanned(&mut self, now_ns: u64) {
+        self.missed = 0;
         let resident = self.state.counters.resident();
         if self.scanned_ns != 0 {
             let ns = now_ns.saturating_sub(self.scanned_ns);
@@ -302,7 +303,9 @@ impl Socket {
 
     /// What it did in its present group, up to `state`.
     pub(super) fn segment(&self, state: &SockState) -> Segment {
-        Segment::of(state, self.mark.as_deref(), self.connection)
+        let none = Mark::default();
+        let mark = self.mark.as_deref().unwrap_or(&none);
+        Segment::since(self.joined_ns, mark, state, self.connection)
     }
 }
 

@@ -28,11 +28,10 @@ const GROWTH_SHARE: u64 = 4;
 const GROWTH_STEP: u64 = 16;
 /// Growth is looked for over at least four seconds, or four times `--idle-after`. ns.
 const GROWTH_MIN_NS: u64 = 4_000_000_000;
-
-/// Sums count as held from this many bytes on, or from a tenth of their peak.
-pub(super) const SUM_HELD: u64 = 64 * 1024;
-/// See `SUM_HELD`.
-pub(super) const SUM_SHARE: u64 = 10;
+/// Sums count as held from this many bytes on ...
+const SUM_HELD: u64 = 64 * 1024;
+/// ... or from this share (1/10) of their peak, or where this share of the connections held some.
+const SUM_SHARE: u64 = 10;
 
 /// The reasons, in order of their index.
 pub(super) const ALL: [Reason; REASONS] = [
@@ -73,10 +72,13 @@ impl Rules {
         s.idle_means()
             .is_some_and(|m| self.holds(m.iter().sum(), peak))
     }
-
-    /// Whether sums held memory while idle, beside a peak of sums. Bytes.
-    pub(super) fn sum_holds(&self, mean: u64, peak: u64) -> bool {
-        mean >= SUM_HELD || (self.holds(mean, peak) && mean.saturating_mul(SUM_SHARE) >= peak)
+    /// Whether several connections held memory while idle: `mean` bytes at once beside a peak of
+    /// `peak`, `holding` of `idle` connections by themselves.
+    pub(super) fn sum_holds(&self, mean: u64, peak: u64, holding: u64, idle: u64) -> bool {
+        (holding > 0 || self.holds(mean, peak))
+            && (mean >= SUM_HELD
+                || mean.saturating_mul(SUM_SHARE) >= peak
+                || holding.saturating_mul(SUM_SHARE) >= idle)
     }
 
     /// One socket's answer. `state` is complete up to now (or its end), `timeline` its levels.

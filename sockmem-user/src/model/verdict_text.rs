@@ -42,7 +42,7 @@ impl Rules {
             (Answer::Growing, self.growing(e, from, to, mean))
         } else if e.idle_connections == 0 {
             (Answer::NotEnoughIdleTime, self.not_enough(e))
-        } else if self.sum_holds(mean, e.peak) {
+        } else if self.sum_holds(mean, e.peak, e.holding, e.idle_connections) {
             (Answer::ResidentWhileIdle, self.resident(e, mean))
         } else {
             (Answer::TrafficDriven, self.traffic(e, mean))

@@ -20,14 +20,16 @@ pub(super) fn bytes(n: u64) -> String {
 pub(super) fn duration(ns: u64) -> String {
     const MS: u64 = 1_000_000;
     const S: u64 = 1000 * MS;
-    match ns {
-        0..S => format!("{} ms", (ns + MS / 2) / MS),
-        S..=119_949_999_999 => {
-            let s = format!("{:.1}", ns as f64 / S as f64);
-            format!("{} s", s.strip_suffix(".0").unwrap_or(&s))
-        }
-        ..7_200_000_000_000 => format!("{} min", (ns + 30 * S) / (60 * S)),
-        _ => format!("{:.1} h", ns as f64 / (3600 * S) as f64),
+    if ns < S {
+        format!("{} ms", ns / MS)
+    } else if ns < 120 * S {
+        // Cut, not rounded: 119.99 s must not read as 120 s, nor 0.9999 s as 1000 ms.
+        let s = format!("{}.{}", ns / S, ns % S / (100 * MS));
+        format!("{} s", s.strip_suffix(".0").unwrap_or(&s))
+    } else if ns < 7200 * S {
+        format!("{} min", ns / (60 * S))
+    } else {
+        format!("{:.1} h", ns as f64 / (3600 * S) as f64)
     }
 }
 
