@@ -81,6 +81,32 @@ fn sockets_of_a_process_are_listed_once_each() {
 }
 
 #[test]
+fn owners_of_many_processes_are_found() {
+    let tree = Tree::new()
+        .link("7/fd/3", "socket:[900]")
+        .link("7/fd/4", "socket:[20]")
+        .link("5/fd/9", "socket:[900]")
+        .link("6/fd/0", "/dev/null");
+    let owners = tree
+        .procfs()
+        .socket_owners([7, 5, 6, 8, 7])
+        .expect("8 is only gone");
+    let of = |inode| owners.of(inode).collect::<Vec<_>>();
+    assert_eq!(of(900), [5, 7]);
+    assert_eq!(of(20), [7]);
+    assert!(of(0).is_empty() && of(21).is_empty() && of(u64::MAX).is_empty());
+    assert_eq!(
+        (owners.len(), owners.denied, owners.is_empty()),
+        (3, 0, false)
+    );
+    let tree = tree.file("9/fd", "not a directory");
+    assert!(matches!(
+        tree.procfs().socket_owners([9]),
+        Err(ProcError::Io { .. })
+    ));
+}
+
+#[test]
 fn own_sockets_are_listed() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let fd = std::os::fd::OwnedFd::from(socket);

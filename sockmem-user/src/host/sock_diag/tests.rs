@@ -233,7 +233,12 @@ fn malformed_datagrams_are_refused() {
 #[test]
 fn errors_name_the_fix() {
     let text = |errno| DiagError::from_errno(errno, "the request").to_string();
-    for errno in [Errno::ENOENT, Errno::EINVAL] {
+    for errno in [
+        Errno::ENOENT,
+        Errno::EINVAL,
+        Errno::EOPNOTSUPP,
+        Errno::EPROTONOSUPPORT,
+    ] {
         let text = text(errno);
         assert!(
             text.starts_with("reading TCP sockets needs the kernel module tcp_diag"),
