@@ -4,6 +4,7 @@
 //! calls over many processes leave such ones out.
 
 mod fds;
+mod owners;
 mod stat;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,6 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+pub use owners::SocketOwners;
 pub use stat::{Stat, parse_stat};
 
 /// Why something under `/proc/PID` could not be read.

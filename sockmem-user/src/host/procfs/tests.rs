@@ -81,6 +81,32 @@ fn sockets_of_a_process_are_listed_once_each() {
 }
 
 #[test]
+fn owners_of_many_processes_are_found() {
+    let tree = Tree::new()
+        .link("7/fd/3", "socket:[900]")
+        .link("7/fd/4", "socket:[20]")
+        .link("5/fd/9", "socket:[900]")
+        .link("6/fd/0", "/dev/null");
+    let owners = tree
+        .procfs()
+        .socket_owners([7, 5, 6, 8, 7])
+        .expect("8 is only gone");
+    let of = |inode| owners.of(inode).collect::<Vec<_>>();
+    assert_eq!(of(900), [5, 7]);
+    assert_eq!(of(20), [7]);
+    assert!(of(0).is_empty() && of(21).is_empty() && of(u64::MAX).is_empty());
+    assert_eq!(
+        (owners.len(), owners.denied, owners.is_empty()),
+        (3, 0, false)
+    );
+    let tree = tree.file("9/fd", "not a directory");
+    assert!(matches!(
+        tree.procfs().socket_owners([9]),
+        Err(ProcError::Io { .. })
+    ));
+}
+
+#[test]
 fn own_sockets_are_listed() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
     let fd = std::os::fd::OwnedFd::from(socket);
@@ -289,48 +315,4 @@ fn a_process_that_is_gone_is_told_apart() {
         "reading /proc/7/fd needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, and this process may \
          not: run it with sudo"
     );
-}
-
-/// Both ways of finding sockets agree, for descriptors side by side and scattered.
-#[test]
-fn many_descriptors_are_found_by_number_or_by_name() {
-    let socket = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
-    let inode = fs::File::from(socket.try_clone().unwrap())
-        .metadata()
-        .unwrap()
-        .ino();
-    let own = |pid: u32| {
-        Procfs::default()
-            .socket_inodes(pid)
-            .expect("own descriptors")
-    };
-    let pid = std::process::id();
-    assert!(own(pid).contains(&inode));
-
-    let side_by_side: Vec<_> = (0..300)
-        .map(|_| fs::File::open("/dev/null").unwrap())
-        .collect();
-    // Gets the highest number: the search must not end before it.
-    let last = std::os::fd::OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
-    let last_inode = fs::File::from(last.try_clone().unwrap())
-        .metadata()
-        .unwrap()
-        .ino();
-    let found = own(pid);
-    assert!(
-        found.contains(&inode) && found.contains(&last_inode),
-        "{found:?}"
-    );
-
-    // Far away from the others: by name.
-    let far = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(900)).unwrap();
-    assert!(far >= 900);
-    drop(socket);
-    drop(side_by_side);
-    let found = own(pid);
-    assert!(
-        found.contains(&inode) && found.contains(&last_inode),
-        "{found:?}"
-    );
-    nix::unistd::close(far).unwrap();
 }
