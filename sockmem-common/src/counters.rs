@@ -171,10 +171,12 @@ pub fn split(c: &Counters, s: &Seqs) -> [u64; REASONS] {
     out[rx as usize] = c.rmem_alloc as u64;
     out[tx as usize] = c.wmem_queued as u64;
     let queued = c.rmem_alloc as u64 + c.wmem_queued as u64;
-    let data = if c.rmem_alloc >= c.wmem_queued {
-        rx as usize
+    // Enum values all the way: an index that the compiler cannot bound becomes a panic, which
+    // the verifier refuses.
+    let (data, other) = if c.rmem_alloc >= c.wmem_queued {
+        (rx as usize, tx as usize)
     } else {
-        tx as usize
+        (tx as usize, rx as usize)
     };
     if c.forward_alloc >= 0 {
         let fwd = c.forward_alloc as u64;
@@ -187,7 +189,6 @@ pub fn split(c: &Counters, s: &Seqs) -> [u64; REASONS] {
         // Negative for a moment: the data's own part is what is not yet charged,
         // and where that is not enough the other queue's, so that the sum stays.
         let lack = (-(c.forward_alloc as i64)) as u64;
-        let other = rx as usize + tx as usize - data;
         let rest = lack.saturating_sub(out[data]);
         out[data] = out[data].saturating_sub(lack);
         out[other] = out[other].saturating_sub(rest);
