@@ -381,3 +381,19 @@ pub(crate) fn sockstat_tcp_mem() -> Result<i64> {
         .and_then(|w| w.parse().ok())
         .context("sockstat has no TCP mem")
 }
+
+/// As `uname -r` prints it.
+pub(crate) fn kernel_release() -> Result<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
+    Ok(text.trim().to_owned())
+}
+
+/// Major and minor version of the running kernel.
+pub(crate) fn kernel_version() -> Result<(u32, u32)> {
+    let text = kernel_release()?;
+    let mut parts = text.split(['.', '-', '+']).map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("kernel release {text:?} is no version"),
+    }
+}

@@ -47,8 +47,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::BuildEbpf(options) => ebpf::run(&options),
         Command::Vm(options) => vm::run(&options).and_then(vm::Report::into_result),
-        Command::Test => ci::test(),
-        Command::Ci(options) => ci::ci(&options),
+        Command::Test => return ci::test(),
+        Command::Ci(options) => return ci::ci(&options),
         Command::Setup(options) => setup::run(&options),
     };
     match done {

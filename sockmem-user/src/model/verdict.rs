@@ -24,8 +24,8 @@ const HELD_SHARE: u64 = 4;
 pub(super) const GROWTH_LEAST: u64 = 64 * 1024;
 /// Growth is at least this share (1/4) of the peak.
 const GROWTH_SHARE: u64 = 4;
-/// From each quarter's low to the next the level rises by at least this share (1/16) of the growth.
-const GROWTH_STEP: u64 = 16;
+/// From each low to the next the level rises by at least this share (1/10) of the growth.
+const GROWTH_STEP: u64 = 10;
 /// Growth is looked for over at least four seconds, or four times `--idle-after`. ns.
 const GROWTH_MIN_NS: u64 = 4_000_000_000;
 /// Sums count as held from this many bytes on ...

@@ -244,12 +244,12 @@ fn run_tests(filters: &[String]) -> Result<u64> {
 }
 
 /// Prints the tests' lines and sends every summary among them.
-fn forward(output: impl Read, summaries: &mpsc::Sender<(u64, u64)>) {
+fn forward(output: impl Read, summaries: &mpsc::Sender<Summary>) {
     for line in BufReader::new(output).split(b'\n') {
         let Ok(line) = line else { break };
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
-        if let Some(counts) = summary(&line)
+        if let Some(counts) = Summary::parse(&line)
             && summaries.send(counts).is_err()
         {
             break;
@@ -257,11 +257,28 @@ fn forward(output: impl Read, summaries: &mpsc::Sender<(u64, u64)>) {
     }
 }
 
-/// The counts on a line such as `3 passed, 0 failed`.
-fn summary(line: &str) -> Option<(u64, u64)> {
-    let (passed, rest) = line.trim().split_once(" passed, ")?;
-    let (failed, _) = rest.split_once(" failed")?;
-    Some((passed.parse().ok()?, failed.parse().ok()?))
+/// The last line of the tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Summary {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+impl Summary {
+    /// Reads a line such as `3 passed, 0 failed` or `3 passed, 0 failed, 1 skipped`.
+    fn parse(line: &str) -> Option<Self> {
+        let mut parts = line.trim().split(", ");
+        let mut count = |what: &str| -> Option<u64> {
+            parts.next()?.strip_suffix(what)?.trim_end().parse().ok()
+        };
+        let (passed, failed) = (count("passed")?, count("failed")?);
+        Some(Self {
+            passed,
+            failed,
+            skipped: count("skipped").unwrap_or(0),
+        })
+    }
 }
 
 /// Waits for everything that ends, orphans too, until `child` has.
@@ -276,18 +293,32 @@ fn reap_until(child: Pid) -> Result<WaitStatus> {
 }
 
 /// What the tests' end and their last line mean.
-fn judge(status: WaitStatus, summary: Option<(u64, u64)>) -> Result<u64> {
-    let counts = || match summary {
-        Some((passed, failed)) => format!("{passed} passed, {failed} failed"),
-        None => "no summary line".to_owned(),
-    };
+fn judge(status: WaitStatus, summary: Option<Summary>) -> Result<u64> {
+    let counts = summary.map_or_else(
+        || "no summary line".to_owned(),
+        |Summary { passed, failed, .. }| format!("{passed} passed, {failed} failed"),
+    );
     match (status, summary) {
-        (WaitStatus::Exited(_, 0), Some((0, 0))) => bail!("no test ran"),
-        (WaitStatus::Exited(_, 0), Some((passed, 0))) => Ok(passed),
-        (WaitStatus::Exited(_, 0), _) => bail!("the tests ended with status 0 but {}", counts()),
-        (WaitStatus::Exited(_, code), _) => bail!("{} (exit status {code})", counts()),
+        (
+            WaitStatus::Exited(_, 0),
+            Some(Summary {
+                passed: 0,
+                failed: 0,
+                skipped: 0,
+            }),
+        ) => {
+            bail!("no test ran")
+        }
+        (
+            WaitStatus::Exited(_, 0),
+            Some(Summary {
+                passed, failed: 0, ..
+            }),
+        ) => Ok(passed),
+        (WaitStatus::Exited(_, 0), _) => bail!("the tests ended with status 0 but {counts}"),
+        (WaitStatus::Exited(_, code), _) => bail!("{counts} (exit status {code})"),
         (WaitStatus::Signaled(_, signal, _), _) => {
-            bail!("the tests were ended by {signal} with {}", counts())
+            bail!("the tests were ended by {signal} with {counts}")
         }
         (other, _) => bail!("the tests ended strangely: {other:?}"),
     }
@@ -326,23 +357,29 @@ mod tests {
         WaitStatus::Exited(Pid::from_raw(7), code)
     }
 
+    fn counts(passed: u64, failed: u64, skipped: u64) -> Option<Summary> {
+        Some(Summary {
+            passed,
+            failed,
+            skipped,
+        })
+    }
+
     #[test]
-    fn only_status_0_with_passes_and_no_failure_is_a_pass() {
-        assert_eq!(judge(exited(0), Some((3, 0))).expect("a pass"), 3);
+    fn only_status_0_without_a_failure_is_a_pass() {
+        assert_eq!(judge(exited(0), counts(3, 0, 0)).expect("a pass"), 3);
+        assert_eq!(judge(exited(0), counts(0, 0, 2)).expect("a pass"), 0);
+        let signaled = WaitStatus::Signaled(Pid::from_raw(7), Signal::SIGSEGV, false);
         for (status, summary, expected) in [
             (exited(0), None, "no summary line"),
-            (exited(0), Some((0, 0)), "no test ran"),
-            (exited(0), Some((3, 1)), "3 passed, 1 failed"),
+            (exited(0), counts(0, 0, 0), "no test ran"),
+            (exited(0), counts(3, 1, 0), "3 passed, 1 failed"),
             (
                 exited(1),
-                Some((3, 1)),
+                counts(3, 1, 0),
                 "3 passed, 1 failed (exit status 1)",
             ),
-            (
-                WaitStatus::Signaled(Pid::from_raw(7), Signal::SIGSEGV, false),
-                None,
-                "SIGSEGV",
-            ),
+            (signaled, None, "SIGSEGV"),
         ] {
             let error = judge(status, summary).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -360,10 +397,13 @@ mod tests {
 
     #[test]
     fn a_summary_is_a_line_of_its_own() {
-        assert_eq!(summary("3 passed, 0 failed"), Some((3, 0)));
-        assert_eq!(summary("3 passed, 1 failed, 2 skipped"), Some((3, 1)));
-        assert_eq!(summary("all passed, 0 failed"), None);
-        assert_eq!(summary("3 passed"), None);
+        assert_eq!(Summary::parse("3 passed, 0 failed"), counts(3, 0, 0));
+        assert_eq!(
+            Summary::parse("3 passed, 1 failed, 2 skipped"),
+            counts(3, 1, 2)
+        );
+        assert_eq!(Summary::parse("all passed, 0 failed"), None);
+        assert_eq!(Summary::parse("3 passed"), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::Options;
+use crate::oracle;
 use crate::workload::stage::Skip;
 
 /// Which hooks a test runs with.
@@ -137,16 +138,6 @@ impl Cx {
     }
 }
 
-fn release() -> Result<(String, (u32, u32))> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("kernel release")?;
-    let text = text.trim().to_owned();
-    let mut parts = text.split(['.', '-', '+']).map(str::parse);
-    match (parts.next(), parts.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => Ok((text, (major, minor))),
-        _ => bail!("kernel release {text:?} is no version"),
-    }
-}
-
 /// The tool: `$SOCKMEM_TRACE`, else the release build of this workspace.
 fn tool() -> PathBuf {
     std::env::var_os("SOCKMEM_TRACE").map_or_else(
@@ -189,7 +180,7 @@ fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
 /// # Errors
 /// When the surroundings cannot be read.
 pub(crate) fn run_all(options: &Options) -> Result<bool> {
-    let (release, kernel) = release()?;
+    let (release, kernel) = (oracle::kernel_release()?, oracle::kernel_version()?);
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for case in all() {
         for &tier in case.tiers {

@@ -75,9 +75,7 @@ pub(crate) fn plain(bytes: &[u8]) -> String {
 /// may write in the middle of a program's line.
 pub(crate) fn kernel_text(line: &str) -> Option<&str> {
     for (open, _) in line.match_indices('[') {
-        let Some((stamp, rest)) = line[open + 1..].split_once(']') else {
-            return None;
-        };
+        let (stamp, rest) = line[open + 1..].split_once(']')?;
         let Some((seconds, fraction)) = stamp.trim_start().split_once('.') else {
             continue;
         };

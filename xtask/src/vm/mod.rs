@@ -22,6 +22,11 @@ use self::version::{KERNELS, Kernel, kernel};
 use crate::tally::{Tally, e2e_summary};
 use crate::{exec, paths};
 
+/// Seconds that one kernel may take.
+const TIME_LIMIT: u64 = 20 * 60;
+/// Seconds that a guest may write nothing.
+const SILENCE_LIMIT: u64 = 5 * 60;
+
 /// Which kernels, which tests, how long.
 #[derive(clap::Args, Debug, Clone)]
 pub(crate) struct Options {
@@ -41,10 +46,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) jobs: usize,
     /// Seconds that one kernel may take
-    #[arg(long, value_name = "S", default_value_t = 20 * 60)]
+    #[arg(long, value_name = "S", default_value_t = TIME_LIMIT)]
     pub(crate) time_limit: u64,
     /// Seconds that a guest may write nothing
-    #[arg(long, value_name = "S", default_value_t = 5 * 60)]
+    #[arg(long, value_name = "S", default_value_t = SILENCE_LIMIT)]
     pub(crate) silence_limit: u64,
     /// Debian mirror, the folder that holds `dists` [default: that of this machine's apt]
     #[arg(long, value_name = "URI")]
@@ -55,6 +60,24 @@ pub(crate) struct Options {
     /// Names of tests, or parts of them [default: all]
     #[arg(last = true, value_name = "FILTER")]
     pub(crate) filters: Vec<String>,
+}
+
+impl Default for Options {
+    /// What the command line gives when nothing is on it.
+    fn default() -> Self {
+        Self {
+            kernels: Vec::new(),
+            keep: false,
+            object: None,
+            e2e: None,
+            jobs: 1,
+            time_limit: TIME_LIMIT,
+            silence_limit: SILENCE_LIMIT,
+            mirror: None,
+            refresh: false,
+            filters: Vec::new(),
+        }
+    }
 }
 
 /// What became of one kernel.
