@@ -233,8 +233,6 @@ pub struct Owner {
     pub tgid: u32,
     /// As `SockState::owner_kind`.
     pub kind: u32,
-    /// As `SockState::owner_comm`.
-    pub comm: [u8; 16],
 }
 
-const _: () = assert!(size_of::<Owner>() == 32);
+const _: () = assert!(size_of::<Owner>() == 16);

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::{
 use aya_log_ebpf::debug;
 use sockmem_common::{
     ABSENT, KIND_OPEN, KIND_OWNER, OWNER_LISTENER, OWNER_ORPHAN, OWNER_PROCESS, OWNER_UNKNOWN,
-    Owner, SET_ALL, SET_COOKIE, SET_PORTS, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState,
+    SET_ALL, SET_COOKIE, SET_PORTS, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState,
 };
 
 use crate::{
@@ -18,8 +18,8 @@ use crate::{
         BLANK, LISTENERS, ListenKey, Listener, NOEXIST, PORTS, SOCKS, TARGET_BITS, TARGETS, off,
         setting,
     },
-    memory::{self, AF_INET6, Memory, TCP_LISTEN, copy},
-    observe::now,
+    memory::{self, AF_INET6, Memory, Probed, TCP_CLOSE, TCP_LISTEN, copy},
+    observe::{now, state},
 };
 
 /// Thread-group id of the current task, in the initial pid namespace.
@@ -69,112 +69,178 @@ pub fn by_current<M: Memory>(sk: u64, hook: u8) {
     }
     // A socket without a file is not this task's: a child that the kernel set up, or an orphan.
     let held = M::read::<u64>(sk, off!(socket)) != 0;
-    let owner = Owner {
-        listener_id: 0,
-        tgid: if held { tgid } else { 0 },
-        kind: if held { OWNER_PROCESS } else { OWNER_UNKNOWN } as u32,
-        comm: if held {
-            bpf_get_current_comm().unwrap_or([0; 16])
-        } else {
-            [0; 16]
-        },
-    };
-    begin::<M>(sk, &owner, hook);
+    if held {
+        begin::<M>(sk, tgid, OWNER_PROCESS, 0, hook);
+    } else {
+        begin::<M>(sk, 0, OWNER_UNKNOWN, 0, hook);
+    }
 }
 
 /// A listener got a child (`LISTEN → SYN_RECV`, or the accept queue's hooks, which know the
 /// listener): trace it if its listener is traced.
-#[inline(never)]
+#[inline(always)]
 pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
-    if let Some(parent) = listener {
-        let Some(parent) = crate::observe::state(parent) else {
-            return;
-        };
-        if let Some(st) = crate::observe::state(child) {
-            // The (namespace, port) look-up below cannot tell listeners apart
-            // that share a port; this hook can.
-            if st.owner_kind == OWNER_LISTENER && st.listener_id != parent.id {
-                st.listener_id = parent.id;
-                st.owner_tgid = parent.owner_tgid;
-                st.owner_comm = parent.owner_comm;
-            }
-            return;
+    let wanted = match listener {
+        Some(listener) => state(listener).is_some(),
+        None => {
+            LISTENERS.get_ptr(listen_key::<M>(child)).is_some()
+                || setting!(flags) & SET_ALL != 0
+                || port_wanted::<M>(child)
         }
-        let owner = Owner {
-            listener_id: parent.id,
-            tgid: parent.owner_tgid,
-            kind: OWNER_LISTENER as u32,
-            comm: parent.owner_comm,
-        };
-        begin::<M>(child, &owner, hook);
-        return;
-    }
-    if crate::observe::state(child).is_some() {
-        return;
-    }
-    let key = listen_key::<M>(child);
-    if let Some(listener) = LISTENERS.get_ptr(key) {
-        // SAFETY: points to a map value; entries are replaced, never written in place.
-        let listener = unsafe { &*listener };
-        let owner = Owner {
-            listener_id: listener.id,
-            tgid: listener.tgid,
-            kind: OWNER_LISTENER as u32,
-            comm: listener.comm,
-        };
-        begin::<M>(child, &owner, hook);
-    } else if setting!(flags) & SET_ALL != 0 || port_wanted::<M>(child) {
-        begin::<M>(child, &Owner::default(), hook);
+    };
+    if wanted {
+        let listener = listener.map_or(0, M::number);
+        adopt_child(M::number(child), listener, hook as u64, cookie::<M>(child));
     }
 }
 
 /// Puts `sk` under the trace; what it holds now is its baseline.
+#[inline(always)]
+pub fn begin<M: Memory>(sk: u64, tgid: u32, kind: u8, listener_id: u64, hook: u8) {
+    let who = tgid as u64 | (kind as u64) << 32 | (hook as u64) << 40;
+    adopt_socket(M::number(sk), who, listener_id, cookie::<M>(sk));
+}
+
+// The functions below are rare, and long. They are exported and take integers only, which makes
+// them global functions to the verifier: it checks each once per program and not at every
+// call, on every path. So they know addresses as mere numbers and read with `Probed`.
+
+/// `child()` of a traced listener; `listener` is 0 where only its port is known.
+#[unsafe(no_mangle)]
 #[inline(never)]
-pub fn begin<M: Memory>(sk: u64, owner: &Owner, hook: u8) {
+pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64, cookie: u64) -> u64 {
+    let (id, tgid, known) = if listener != 0 {
+        match state(listener) {
+            Some(parent) => (parent.id, parent.owner_tgid, true),
+            None => return 0,
+        }
+    } else {
+        match LISTENERS.get_ptr(listen_key::<Probed>(child)) {
+            // SAFETY: points to a map value; entries are replaced, never written in place.
+            Some(parent) => unsafe { ((*parent).id, (*parent).tgid, true) },
+            None => (0, 0, false),
+        }
+    };
+    if let Some(st) = state(child) {
+        // The (namespace, port) look-up cannot tell listeners apart that share a port; the
+        // hooks that know the listener can.
+        if listener != 0 && st.owner_kind == OWNER_LISTENER && st.listener_id != id {
+            st.listener_id = id;
+            st.owner_tgid = tgid;
+        }
+        return 0;
+    }
+    let kind = if known { OWNER_LISTENER } else { OWNER_UNKNOWN };
+    let who = tgid as u64 | (kind as u64) << 32 | hook << 40;
+    adopt_socket(child, who, id, cookie)
+}
+
+/// `begin()`; `who` holds tgid, kind and hook in its low 32, next 8 and next 8 bits.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64) -> u64 {
     let Some(blank) = BLANK.get_ptr(0) else {
-        return;
+        return 0;
     };
     // SAFETY: `blank` is a map value that nobody writes.
     let inserted = SOCKS.insert(sk, unsafe { &*blank }, NOEXIST);
     let Some(st) = SOCKS.get_ptr_mut(sk) else {
         count!(dropped_map);
         debug!(&LogContext, "state map full: a socket is not traced");
-        return;
+        return 0;
     };
     if inserted.is_err() {
-        return; // Another CPU was first.
+        return 0; // Another CPU was first.
     }
     // SAFETY: points to the map value inserted above; others leave it alone while first_ns is 0.
     let st = unsafe { &mut *st };
+    let (tgid, kind, hook) = (who as u32, (who >> 32) as u8, (who >> 40) as u8);
     let now = now();
     st.id = (now << 8) | (emit::cpu() as u64 & 0xff);
-    st.tcp_state = M::read(sk, off!(state));
-    identify::<M>(sk, st);
-    st.cookie = cookie::<M>(sk);
-    st.listener_id = owner.listener_id;
-    st.owner_tgid = owner.tgid;
-    st.owner_kind = owner.kind as u8;
-    st.owner_comm = owner.comm;
-    read_userlocks::<M>(sk, st);
-    let counters = memory::counters::<M>(sk);
-    let seqs = memory::seqs::<M>(sk, st.tcp_state);
+    st.tcp_state = Probed::read(sk, off!(state));
+    identify(sk, st);
+    st.cookie = cookie;
+    st.listener_id = listener_id;
+    st.owner_tgid = tgid;
+    st.owner_kind = kind;
+    if kind == OWNER_PROCESS && tgid == current_tgid() {
+        st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    }
+    read_userlocks(sk, st);
+    let counters = memory::counters::<Probed>(sk);
+    let seqs = memory::seqs::<Probed>(sk, st.tcp_state);
     st.start(now, &counters, &seqs);
     if st.tcp_state == TCP_LISTEN {
-        listening::<M>(sk, st);
+        listening(sk, st);
     }
     emit::lifecycle(st, KIND_OPEN, hook, now);
     debug!(
         &LogContext,
-        "traced: id {} hook {} tgid {}", st.id, hook, st.owner_tgid
+        "traced: id {} hook {} tgid {}", st.id, hook, tgid
     );
+    1
+}
+
+/// The current task used a traced socket that has a file: it owns the socket now if
+/// the socket was not known to be anybody's (an accepted child), or if the task is traced (a
+/// child of its owner, or a process that it was passed to). A task that is not traced takes
+/// no socket away.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn adopt_used(sk: u64, hook: u64) -> u64 {
+    let Some(st) = state(sk) else { return 0 };
+    let tgid = current_tgid();
+    if st.owner_kind == OWNER_PROCESS && !is_target(tgid) {
+        return 0;
+    }
+    st.owner_kind = OWNER_PROCESS;
+    st.owner_tgid = tgid;
+    st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
+    st.inode = inode(sk);
+    emit::lifecycle(st, KIND_OWNER, hook as u8, now());
+    1
+}
+
+/// A traced socket lost its file: its owner closed it, and it lives on in the kernel.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn adopt_orphaned(sk: u64, hook: u64) -> u64 {
+    let Some(st) = state(sk) else { return 0 };
+    st.owner_kind = OWNER_ORPHAN;
+    st.inode = 0;
+    emit::lifecycle(st, KIND_OWNER, hook as u8, now());
+    1
+}
+
+/// A traced socket changed its TCP state.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn adopt_state(sk: u64, old: u64, new: u64) -> u64 {
+    let Some(st) = state(sk) else { return 0 };
+    st.tcp_state = new as u8;
+    if new as u8 != TCP_CLOSE {
+        // Addresses and ports are complete at the latest when it is established; a closing
+        // socket keeps those it had.
+        let inode = st.inode;
+        identify(sk, st);
+        if st.inode == 0 {
+            st.inode = inode;
+        }
+    }
+    if new as u8 == TCP_LISTEN {
+        listening(sk, st);
+    } else if old as u8 == TCP_LISTEN {
+        forget_listener(sk, st);
+    }
+    1
 }
 
 /// Reads addresses, ports, namespace and inode.
 #[inline(never)]
-pub fn identify<M: Memory>(sk: u64, st: &mut SockState) {
-    st.family = M::read::<u16>(sk, off!(family)) as u8;
-    st.local_port = M::read(sk, off!(num));
-    st.remote_port = u16::from_be(M::read::<u16>(sk, off!(dport)));
+pub fn identify(sk: u64, st: &mut SockState) {
+    st.family = Probed::read::<u16>(sk, off!(family)) as u8;
+    st.local_port = Probed::read(sk, off!(num));
+    st.remote_port = u16::from_be(Probed::read::<u16>(sk, off!(dport)));
     if st.family == AF_INET6 {
         copy::<16>(sk, off!(v6_rcv_saddr), &mut st.local);
         copy::<16>(sk, off!(v6_daddr), &mut st.remote);
@@ -182,13 +248,13 @@ pub fn identify<M: Memory>(sk: u64, st: &mut SockState) {
         copy4(sk, off!(rcv_saddr), &mut st.local);
         copy4(sk, off!(daddr), &mut st.remote);
     }
-    let net: u64 = M::read(sk, off!(net));
+    let net: u64 = Probed::read(sk, off!(net));
     if net != 0 {
         let mut inum = [0u8; 4];
         copy::<4>(net, off!(net_inum), &mut inum);
         st.netns = u32::from_ne_bytes(inum);
     }
-    st.inode = inode::<M>(sk);
+    st.inode = inode(sk);
 }
 
 #[inline(always)]
@@ -203,8 +269,8 @@ fn copy4(sk: u64, off: u32, to: &mut [u8; 16]) {
 
 /// Inode number of the socket's file; 0 without a file.
 #[inline(always)]
-fn inode<M: Memory>(sk: u64) -> u64 {
-    let socket: u64 = M::read(sk, off!(socket));
+fn inode(sk: u64) -> u64 {
+    let socket: u64 = Probed::read(sk, off!(socket));
     if socket == 0 || off!(socket_ino) == ABSENT {
         return 0;
     }
@@ -226,7 +292,7 @@ fn cookie<M: Memory>(sk: u64) -> u64 {
 /// Reads `sk_userlocks`: whether the application set the limits (SOCK_SNDBUF_LOCK 1,
 /// SOCK_RCVBUF_LOCK 2, include/net/sock.h).
 #[inline(never)]
-pub fn read_userlocks<M: Memory>(sk: u64, st: &mut SockState) {
+pub fn read_userlocks(sk: u64, st: &mut SockState) {
     let at = off!(userlocks);
     if at == ABSENT {
         return;
@@ -243,34 +309,6 @@ pub fn read_userlocks<M: Memory>(sk: u64, st: &mut SockState) {
     }
 }
 
-/// A traced socket lost its file: its owner closed it, and it lives on in the kernel.
-#[inline(never)]
-pub fn orphaned(st: &mut SockState, hook: u8) {
-    st.owner_kind = OWNER_ORPHAN;
-    st.inode = 0;
-    emit::lifecycle(st, KIND_OWNER, hook, now());
-}
-
-/// The current task used a traced socket that has a file: it owns the socket now
-/// if the socket was not known to be anybody's (an accepted child), or if the task is traced
-/// (a child or a process that the socket was passed to). A task that is not traced takes no
-/// socket away.
-#[inline(never)]
-pub fn used<M: Memory>(sk: u64, st: &mut SockState, hook: u8) {
-    let tgid = current_tgid();
-    if st.owner_tgid == tgid && st.owner_kind == OWNER_PROCESS {
-        return;
-    }
-    if st.owner_kind == OWNER_PROCESS && !is_target(tgid) {
-        return;
-    }
-    st.owner_kind = OWNER_PROCESS;
-    st.owner_tgid = tgid;
-    st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
-    st.inode = inode::<M>(sk);
-    emit::lifecycle(st, KIND_OWNER, hook, now());
-}
-
 #[inline(always)]
 fn listen_key<M: Memory>(sk: u64) -> ListenKey {
     ListenKey {
@@ -281,25 +319,24 @@ fn listen_key<M: Memory>(sk: u64) -> ListenKey {
 
 /// `sk` listens: its children are traced from now on.
 #[inline(never)]
-pub fn listening<M: Memory>(sk: u64, st: &SockState) {
+fn listening(sk: u64, st: &SockState) {
     let value = Listener {
         sk,
         id: st.id,
         tgid: st.owner_tgid,
         reserved: 0,
-        comm: st.owner_comm,
     };
-    let _ = LISTENERS.insert(listen_key::<M>(sk), value, 0);
+    let _ = LISTENERS.insert(listen_key::<Probed>(sk), value, 0);
 }
 
 /// `sk` listens no more.
 #[inline(never)]
-pub fn forget_listener<M: Memory>(sk: u64, st: &SockState) {
+pub fn forget_listener(sk: u64, st: &SockState) {
     if st.remote_port != 0 {
         return; // Never was one.
     }
     let key = ListenKey {
-        net: M::read(sk, off!(net)),
+        net: Probed::read(sk, off!(net)),
         port: st.local_port as u64,
     };
     if let Some(listener) = LISTENERS.get_ptr(key) {

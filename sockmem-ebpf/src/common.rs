@@ -5,13 +5,11 @@ use sockmem_common::{KIND_EXIT, KIND_FORK, SET_FOLLOW, STATE_CLOSED, SockState, 
 use crate::{
     adopt, arg, emit,
     maps::{TARGET_BITS, TARGETS, WANTED, off, setting},
-    memory::{self, Memory, Probed, TCP_LISTEN, Typed},
+    memory::{self, Memory, Probed, TCP_CLOSE, TCP_LISTEN, Typed},
     observe::{Context, now, observe, state, update},
     program,
 };
 
-/// `TCP_CLOSE`.
-const TCP_CLOSE: u64 = 7;
 /// `TCP_SYN_RECV`.
 const TCP_SYN_RECV: u64 = 3;
 /// `TCP_SYN_SENT`.
@@ -33,25 +31,12 @@ fn set_state(sk: u64, old: u64, new: u64) {
         adopt::child::<Typed>(sk, None, hook::SET_STATE);
         return;
     }
-    if old == TCP_CLOSE && (new == TCP_SYN_SENT || new == TCP_LISTEN as u64) {
+    if old == TCP_CLOSE as u64 && (new == TCP_SYN_SENT || new == TCP_LISTEN as u64) {
         // connect() or listen(), by the current task.
         observe::<Typed>(sk, hook::SET_STATE, Context::Process);
     }
-    let Some(st) = state(sk) else { return };
-    st.tcp_state = new as u8;
-    if new != TCP_CLOSE {
-        // Addresses and ports are complete at the latest when it is established; a closing
-        // socket keeps those it had.
-        let inode = st.inode;
-        adopt::identify::<Typed>(sk, st);
-        if st.inode == 0 {
-            st.inode = inode;
-        }
-    }
-    if new == TCP_LISTEN as u64 {
-        adopt::listening::<Typed>(sk, st);
-    } else if old == TCP_LISTEN as u64 {
-        adopt::forget_listener::<Typed>(sk, st);
+    if state(sk).is_some() {
+        adopt::adopt_state(Typed::number(sk), old, new);
     }
 }
 
@@ -113,29 +98,30 @@ fn baseline(common: u64) {
     if sk == 0 {
         return;
     }
+    let cookie: u64 = Typed::read(sk, off!(cookie));
+    let wanted = WANTED.get_ptr(cookie);
     if let Some(st) = state(sk) {
         update::<Typed>(sk, st, hook::BASELINE, Context::Any);
-        // Accepted unnoticed, or older than the trace: user space knows better.
-        let cookie: u64 = Typed::read(sk, off!(cookie));
-        if let Some(owner) = WANTED.get_ptr(cookie) {
+        // Accepted unnoticed, or passed on: user space knows better whose it is.
+        if let Some(owner) = wanted {
             // SAFETY: points to a map value that user space wrote before this run.
             let owner = unsafe { &*owner };
             st.owner_tgid = owner.tgid;
             st.owner_kind = owner.kind as u8;
-            st.owner_comm = owner.comm;
             if owner.listener_id != 0 {
                 st.listener_id = owner.listener_id;
             }
-            adopt::identify::<Typed>(sk, st);
+            adopt::identify(Typed::number(sk), st);
         }
         return;
     }
-    let cookie: u64 = Typed::read(sk, off!(cookie));
-    if let Some(owner) = WANTED.get_ptr(cookie) {
+    if let Some(owner) = wanted {
         // SAFETY: points to a map value that user space wrote before this run.
-        adopt::begin::<Typed>(sk, unsafe { &*owner }, hook::BASELINE);
+        let owner = unsafe { &*owner };
+        let (tgid, kind, listener_id) = (owner.tgid, owner.kind as u8, owner.listener_id);
+        adopt::begin::<Typed>(sk, tgid, kind, listener_id, hook::BASELINE);
     } else if setting!(flags) & sockmem_common::SET_ALL != 0 {
-        adopt::begin::<Typed>(sk, &sockmem_common::Owner::default(), hook::BASELINE);
+        adopt::begin::<Typed>(sk, 0, sockmem_common::OWNER_UNKNOWN, 0, hook::BASELINE);
     }
 }
 

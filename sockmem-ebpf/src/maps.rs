@@ -110,8 +110,6 @@ pub struct Listener {
     pub tgid: u32,
     /// Zero.
     pub reserved: u32,
-    /// Its owner's `comm`.
-    pub comm: [u8; 16],
 }
 
 /// Reads one field of `LAYOUT`; a constant to the verifier.

@@ -9,6 +9,8 @@ use crate::maps::off;
 
 /// `TCP_LISTEN`.
 pub const TCP_LISTEN: u8 = 10;
+/// `TCP_CLOSE`.
+pub const TCP_CLOSE: u8 = 7;
 /// `TCP_NEW_SYN_RECV`.
 pub const TCP_NEW_SYN_RECV: u8 = 12;
 /// `IPPROTO_TCP`.
@@ -27,6 +29,8 @@ pub trait Memory {
     fn read<T: Copy + Default>(base: u64, off: u32) -> T;
     /// `sk` as a `struct tcp_sock *`; 0 where it is none.
     fn tcp_sock(sk: u64) -> u64;
+    /// The address as a mere number, for functions that take integers only.
+    fn number(sk: u64) -> u64;
 }
 
 /// Plain loads, for pointers whose type the verifier knows (fentry, fexit, tp_btf, iterators).
@@ -50,6 +54,18 @@ impl Memory for Typed {
     fn tcp_sock(sk: u64) -> u64 {
         // SAFETY: a helper call; the verifier checks that `sk` is a socket.
         unsafe { bpf_skc_to_tcp_sock(sk as *mut c_void) as u64 }
+    }
+
+    #[inline(always)]
+    fn number(sk: u64) -> u64 {
+        // The verifier follows a pointer through registers and through the stack; what a helper
+        // copied it takes for a number.
+        let mut number = 0u64;
+        // SAFETY: the helper copies 8 bytes from one local variable to another.
+        unsafe {
+            bpf_probe_read_kernel((&raw mut number).cast(), 8, (&raw const sk).cast());
+        }
+        number
     }
 }
 
@@ -78,6 +94,11 @@ impl Memory for Probed {
     #[inline(always)]
     fn tcp_sock(sk: u64) -> u64 {
         // struct tcp_sock begins with the struct sock; only TCP sockets get here.
+        sk
+    }
+
+    #[inline(always)]
+    fn number(sk: u64) -> u64 {
         sk
     }
 }

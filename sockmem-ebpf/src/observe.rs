@@ -61,10 +61,12 @@ pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context
     st.tcp_state = state;
     if !held {
         if st.owner_kind == OWNER_PROCESS {
-            adopt::orphaned(st, hook);
+            adopt::adopt_orphaned(M::number(sk), hook as u64);
         }
-    } else if context == Context::Process {
-        adopt::used::<M>(sk, st, hook);
+    } else if context == Context::Process
+        && (st.owner_kind != OWNER_PROCESS || st.owner_tgid != adopt::current_tgid())
+    {
+        adopt::adopt_used(M::number(sk), hook as u64);
     }
     let same = st.counters == counters;
     if same && st.seqs == seqs {
@@ -82,7 +84,7 @@ pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context
     }
     let before = st.counters;
     if before.rcvbuf != counters.rcvbuf || before.sndbuf != counters.sndbuf {
-        adopt::read_userlocks::<M>(sk, st);
+        adopt::read_userlocks(sk, st);
     }
     st.take(now, &counters, &seqs);
     emit::change(st, &before, hook, now);
@@ -147,6 +149,6 @@ pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
     }
     st.flags |= sockmem_common::STATE_CLOSED;
     emit::lifecycle(st, sockmem_common::KIND_CLOSE, hook, now);
-    adopt::forget_listener::<M>(sk, st);
+    adopt::forget_listener(M::number(sk), st);
     let _ = SOCKS.remove(sk);
 }

@@ -255,7 +255,7 @@ impl Owners {
             if s.state == LISTEN {
                 listeners.push(s);
             }
-            wanted.push((s.cookie, self.owner(holder.copied(), s.inode != 0)));
+            wanted.push((s.cookie, Self::owner(holder.copied(), s.inode != 0)));
         }
         if !wanted.is_empty() || self.spec.all {
             adopt(trace, representative, &wanted)?;
@@ -267,10 +267,10 @@ impl Owners {
         if listeners.is_empty() || children.is_empty() {
             return Ok(());
         }
-        let mut by_cookie: HashMap<u64, (u64, u32, [u8; 16])> = HashMap::new();
+        let mut by_cookie: HashMap<u64, (u64, u32)> = HashMap::new();
         trace
             .scan(|_, st| {
-                by_cookie.insert(st.cookie, (st.id, st.owner_tgid, st.owner_comm));
+                by_cookie.insert(st.cookie, (st.id, st.owner_tgid));
             })
             .map_err(|e| AttachError::Map {
                 name: "SOCKS",
@@ -285,12 +285,11 @@ impl Owners {
                     // The one bound to the address itself before the one bound to any.
                     l.local.0 == child.local.0
                 });
-            if let Some((id, tgid, comm)) = parent.and_then(|l| by_cookie.get(&l.cookie)) {
+            if let Some((id, tgid)) = parent.and_then(|l| by_cookie.get(&l.cookie)) {
                 let owner = Owner {
                     listener_id: *id,
                     tgid: *tgid,
                     kind: u32::from(OWNER_LISTENER),
-                    comm: *comm,
                 };
                 wanted.push((child.cookie, owner));
             }
@@ -334,18 +333,11 @@ impl Owners {
         Ok(map)
     }
 
-    fn owner(&self, holder: Option<u32>, has_file: bool) -> Owner {
+    fn owner(holder: Option<u32>, has_file: bool) -> Owner {
         let mut owner = Owner::default();
         if let (Some(pid), true) = (holder, has_file) {
             owner.tgid = pid;
             owner.kind = u32::from(OWNER_PROCESS);
-            let comm = match self.processes.get(&pid) {
-                Some(p) => p.comm.clone(),
-                None => self.procfs.comm(pid).ok(),
-            };
-            let bytes = comm.unwrap_or_default().into_bytes();
-            let len = bytes.len().min(15);
-            owner.comm[..len].copy_from_slice(&bytes[..len]);
         } else {
             owner.kind = u32::from(OWNER_UNKNOWN);
         }
@@ -397,7 +389,7 @@ impl Owners {
                 if s.inode != 0
                     && let Some(pid) = unknown.remove(&s.inode)
                 {
-                    wanted.push((s.cookie, self.owner(Some(pid), true)));
+                    wanted.push((s.cookie, Self::owner(Some(pid), true)));
                 }
             }
             if !wanted.is_empty() {
