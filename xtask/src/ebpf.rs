@@ -81,17 +81,20 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// Builds from source, leaves the object for the virtual machines, and compares
-/// it with the committed one. The bytes must be equal only if the programs that
+/// Builds from source, leaves the object for the virtual machines, and only then
+/// compares it with the committed one. The bytes must be equal only if the programs that
 /// made them are.
 ///
 /// # Errors
 /// When the build fails or the same programs now make another object.
 pub(crate) fn verify() -> Result<()> {
-    let manifest = committed()?;
+    let path = paths::rebuilt_object();
+    // A build that fails must not leave an older object to be tested.
+    if path.exists() {
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
     let toolchain = Toolchain::find()?;
     let bytes = toolchain.build()?;
-    let path = paths::rebuilt_object();
     exec::write(&path, &bytes)?;
     println!(
         "{}: {} bytes, built by {}",
@@ -99,6 +102,7 @@ pub(crate) fn verify() -> Result<()> {
         bytes.len(),
         toolchain.versions
     );
+    let manifest = committed()?;
     if manifest::hash(&bytes) == manifest.object.1 {
         println!("it is byte for byte the committed object");
     } else if toolchain.versions == manifest.built_by {

@@ -15,7 +15,7 @@ mod truth;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::Options;
 use crate::oracle;
