@@ -90,7 +90,17 @@ pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
     };
     if wanted {
         let listener = listener.map_or(0, M::number);
-        adopt_child(M::number(child), listener, hook as u64, cookie::<M>(child));
+        adopt_child(M::number(child), listener, hook as u64);
+    }
+}
+
+/// Makes sure that a traced socket has its cookie.
+#[inline(always)]
+pub fn give_cookie<M: Memory>(sk: u64) {
+    if let Some(st) = state(sk) {
+        if st.cookie == 0 {
+            st.cookie = cookie::<M>(sk);
+        }
     }
 }
 
@@ -105,10 +115,12 @@ pub fn begin<M: Memory>(sk: u64, tgid: u32, kind: u8, listener_id: u64, hook: u8
 // them global functions to the verifier: it checks each once per program and not at every
 // call, on every path. So they know addresses as mere numbers and read with `Probed`.
 
-/// `child()` of a traced listener; `listener` is 0 where only its port is known.
+/// `child()` of a traced listener; `listener` is 0 where only its port is known. No cookie is
+/// made yet: `inet_csk_clone_lock()` sets the child's to the request's after the state
+/// (net/ipv4/inet_connection_sock.c, 6.12).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64, cookie: u64) -> u64 {
+pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64) -> u64 {
     let (id, tgid, known) = if listener != 0 {
         match state(listener) {
             Some(parent) => (parent.id, parent.owner_tgid, true),
@@ -132,7 +144,7 @@ pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64, cookie: u64)
     }
     let kind = if known { OWNER_LISTENER } else { OWNER_UNKNOWN };
     let who = tgid as u64 | (kind as u64) << 32 | hook << 40;
-    adopt_socket(child, who, id, cookie)
+    adopt_socket(child, who, id, 0)
 }
 
 /// `begin()`; `who` holds tgid, kind and hook in its low 32, next 8 and next 8 bits.

@@ -36,6 +36,7 @@ fn set_state(sk: u64, old: u64, new: u64) {
         observe::<Typed>(sk, hook::SET_STATE, Context::Process);
     }
     if state(sk).is_some() {
+        adopt::give_cookie::<Typed>(sk);
         adopt::adopt_state(Typed::number(sk), old, new);
     }
 }

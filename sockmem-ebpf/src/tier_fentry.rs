@@ -120,6 +120,7 @@ program!("fexit/__sock_wfree", fx_ack_wfree, |ctx| {
 program!("fentry/inet_csk_reqsk_queue_add", fe_reqsk_add, |ctx| {
     let child = arg!(ctx, 2);
     adopt::child::<Typed>(child, Some(arg!(ctx, 0)), hook::REQSK_QUEUE_ADD);
+    adopt::give_cookie::<Typed>(child);
     observe::<Typed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
 });
 // struct sock *inet_csk_complete_hashdance(struct sock *listener, struct sock *child, …)

@@ -158,6 +158,7 @@ program!("kretprobe", kr_ack_wfree, |ctx| {
 program!("kprobe", kp_reqsk_add, |ctx| {
     let child = arg2(ctx);
     adopt::child::<Probed>(child, Some(arg0(ctx)), hook::REQSK_QUEUE_ADD);
+    adopt::give_cookie::<Probed>(child);
     observe::<Probed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
 });
 
