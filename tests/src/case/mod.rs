@@ -1,6 +1,5 @@
 //! The tests: what there is, and how one is run.
 
-mod audit;
 mod churn;
 mod detach;
 mod errors;
@@ -158,7 +157,6 @@ fn all() -> Vec<Case> {
     out.extend(loss::cases());
     out.extend(sockstat::cases());
     out.extend(detach::cases());
-    out.extend(audit::cases());
     out
 }
 
