@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Case, Cx, EVERY, case};
+use super::{Case, Cx, ONCE, case};
 use crate::actor::Actor;
 use crate::bpf::{self, Objects};
 use crate::trace::Trace;
@@ -13,12 +13,10 @@ use crate::trace::Trace;
 /// By its own end and by force.
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("detach_exit", EVERY, |cx| {
+        case("detach_exit", ONCE, |cx| {
             leaves_nothing(cx, |t| t.finish(cx).map(drop))
         }),
-        case("detach_sigkill", EVERY, |cx| {
-            leaves_nothing(cx, Trace::kill)
-        }),
+        case("detach_sigkill", ONCE, |cx| leaves_nothing(cx, Trace::kill)),
     ]
 }
 

@@ -2,14 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Case, Cx, EVERY, case};
+use super::{Case, Cx, ONCE, case};
 use crate::actor::Actor;
 use crate::oracle::Reading;
 use crate::trace::{self, Trace};
 
 /// A receive queue that only grows.
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("motion_filling", EVERY, filling)]
+    vec![case("motion_filling", ONCE, filling)]
 }
 
 fn rmem(readings: &[Reading]) -> Result<i64> {

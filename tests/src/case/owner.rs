@@ -29,16 +29,25 @@ fn wait_owner(cx: &Cx, trace: &mut Trace, cookies: &[u64], kind: &str, pid: u64)
     ensure!(!cookies.is_empty(), "no socket to look for");
     let mut last = Vec::new();
     let found = trace.until(cx, &format!("owner {kind} {pid}"), |line| {
-        last = cookies
-            .iter()
-            .map(|&c| trace::by_cookie(line, c).map(|s| s["owner"].clone()))
+        last = line["sockets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(brief)
             .collect();
-        let all = cookies
-            .iter()
-            .all(|&c| trace::by_cookie(line, c).is_some_and(|s| is(s, kind, pid)));
-        all.then(|| line.clone())
+        let owned = |&c: &u64| trace::by_cookie(line, c).is_some_and(|s| is(s, kind, pid));
+        cookies.iter().all(owned).then(|| line.clone())
     });
-    found.with_context(|| format!("owners last shown: {last:?}"))
+    found.with_context(|| format!("cookies {cookies:?}; last shown: {}", last.join(", ")))
+}
+
+fn brief(socket: &Value) -> String {
+    let owner = &socket["owner"];
+    let (cookie, local, remote) = (&socket["cookie"], &socket["local"], &socket["remote"]);
+    format!(
+        "{cookie} {local}>{remote} {} {}",
+        owner["kind"], owner["pid"]
+    )
 }
 
 fn process(cx: &Cx) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Case, Cx, EVERY, Place, case};
+use super::{Case, Cx, ONCE, Place, case};
 use crate::actor::Actor;
 use crate::oracle;
 use crate::trace::{self, Trace};
@@ -11,7 +11,7 @@ use crate::trace::{self, Trace};
 pub(super) fn cases() -> Vec<Case> {
     vec![Case {
         place: Place::Vm,
-        ..case("sockstat", EVERY, identity)
+        ..case("sockstat", ONCE, identity)
     }]
 }
 

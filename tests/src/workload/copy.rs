@@ -240,7 +240,14 @@ pub(crate) fn ktls(st: &mut Stage) -> Result<()> {
             salt: [3; 4],
             rec_seq: [0; 8],
         };
-        net::set_opt(s, SOL_TLS, TLS_TX, &info).context("TLS_TX")?;
+        if let Err(e) = net::set_opt(s, SOL_TLS, TLS_TX, &info) {
+            if e.raw_os_error() == Some(libc::ENOENT) {
+                bail!(Skip(
+                    "this kernel has no gcm(aes) for kTLS (modules gcm, ghash)".into()
+                ));
+            }
+            return Err(e).context("setsockopt(TLS_TX)");
+        }
         net::set_opt(s, SOL_TLS, TLS_RX, &info).context("TLS_RX")?;
     }
     st.rest("keyed")?;

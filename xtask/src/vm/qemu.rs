@@ -110,7 +110,16 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic \
 
 impl Boot {
     fn command(&self) -> Command {
-        let mut command = Command::new(&self.qemu);
+        // A guest outlives a killed xtask otherwise: QEMU does not mind that
+        // nobody reads its console any more.
+        let mut command = match exec::find("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL"]).arg(&self.qemu);
+                command
+            }
+            None => Command::new(&self.qemu),
+        };
         command
             .args(["-accel", self.accelerator.argument(), "-cpu", "max"])
             .args(["-smp", "2", "-m", "1536"])
