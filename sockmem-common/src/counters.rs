@@ -28,6 +28,22 @@ pub struct Counters {
 const _: () = assert!(size_of::<Counters>() == 32);
 
 impl Counters {
+    /// Whether any counter differs. One branch instead of eight: cheaper to run, and fewer paths
+    /// for the verifier to walk.
+    #[inline(always)]
+    #[must_use]
+    pub fn differs(&self, other: &Counters) -> bool {
+        ((self.rmem_alloc ^ other.rmem_alloc)
+            | (self.wmem_queued ^ other.wmem_queued)
+            | (self.forward_alloc ^ other.forward_alloc) as u32
+            | (self.wmem_alloc ^ other.wmem_alloc)
+            | (self.optmem ^ other.optmem)
+            | (self.backlog ^ other.backlog)
+            | (self.rcvbuf ^ other.rcvbuf)
+            | (self.sndbuf ^ other.sndbuf))
+            != 0
+    }
+
     /// What the kernel charges against `tcp_mem` for this socket:
     /// `rmem_alloc + wmem_queued + forward_alloc`, never below zero.
     #[inline(always)]
@@ -107,6 +123,19 @@ impl Seqs {
     #[must_use]
     pub fn out_of_order(&self) -> bool {
         self.flags & SEQ_OFO != 0
+    }
+
+    /// Whether anything differs, in one branch.
+    #[inline(always)]
+    #[must_use]
+    pub fn differs(&self, other: &Seqs) -> bool {
+        ((self.rcv_nxt ^ other.rcv_nxt)
+            | (self.copied_seq ^ other.copied_seq)
+            | (self.write_seq ^ other.write_seq)
+            | (self.snd_una ^ other.snd_una)
+            | (self.snd_nxt ^ other.snd_nxt)
+            | (self.flags ^ other.flags))
+            != 0
     }
 
     /// Whether payload moved between the two readings, in either direction.

@@ -68,8 +68,8 @@ pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context
     {
         adopt::adopt_used(M::number(sk), hook as u64);
     }
-    let same = st.counters == counters;
-    if same && st.seqs == seqs {
+    let same = !st.counters.differs(&counters);
+    if same && !st.seqs.differs(&seqs) {
         return;
     }
     let now = now();

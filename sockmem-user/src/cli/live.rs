@@ -175,7 +175,8 @@ async fn trace(args: &LiveArgs) -> anyhow::Result<Exit> {
             _ = resized.recv() => out.resize(),
             _ = rounds.tick() => {
                 session.round()?;
-                if let Err(e) = out.interval(&session.view()) {
+                let audit = audit(args, &session)?;
+                if let Err(e) = out.interval(&session.view(), audit.as_ref()) {
                     gone = Some(e);
                     break;
                 }
@@ -201,14 +202,16 @@ async fn trace(args: &LiveArgs) -> anyhow::Result<Exit> {
     if let Some(e) = gone {
         return Err(e.into());
     }
-    let audit = args.audit;
     let view = session.finish()?;
-    let audit = audit
-        .then(|| session.trace.audit())
-        .transpose()
-        .context("reading the audit")?;
+    let audit = audit(args, &session)?;
     out.last(&view, audit.as_ref())?;
     Ok(Exit::Done)
+}
+
+/// The audit's figures, where they were asked for.
+fn audit(args: &LiveArgs, session: &Session) -> anyhow::Result<Option<AuditStats>> {
+    let stats = args.audit.then(|| session.trace.audit());
+    stats.transpose().context("reading the audit")
 }
 
 /// Lists the attached programs in the log.
@@ -256,11 +259,15 @@ impl Printer {
         }
     }
 
-    fn interval(&mut self, view: &View) -> io::Result<()> {
+    fn interval(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
         let mut out = io::BufWriter::new(io::stdout().lock());
-        match self.format {
-            Format::Json => json::write_live(view, &self.host, &mut out)?,
-            Format::Text => self.plain.interval(view, &mut out)?,
+        match (self.format, audit) {
+            (Format::Json, Some(audit)) => {
+                let line = json::live_line(view, &self.host);
+                writeln!(out, "{}", with_audit(&line, audit, view))?;
+            }
+            (Format::Json, None) => json::write_live(view, &self.host, &mut out)?,
+            (Format::Text, _) => self.plain.interval(view, &mut out)?,
         }
         out.flush()
     }
@@ -281,7 +288,7 @@ impl Printer {
     }
 }
 
-/// The report with the audit's figures added (`--audit`).
+/// A document with the audit's figures added (`--audit`).
 fn with_audit(line: &str, audit: &AuditStats, view: &View) -> String {
     let members = serde_json::json!({
         "checks": audit.checks,

@@ -167,10 +167,11 @@ impl Session {
         // A batched read of a hash that changes may give an entry twice.
         let mut seen = HashSet::with_capacity(self.states.len());
         self.states.retain(|s| seen.insert(s.id));
+        let mut buried = self.trace.take_graves();
         for (sk, state) in stale {
             self.trace.forget(sk, &state);
+            buried.push(state);
         }
-        let buried = self.trace.take_graves();
         while self.drain() {}
         // Closing states that did not fit into the ring are marked as such.
         self.model

@@ -313,6 +313,7 @@ impl Model {
             idle_resident_max_bytes: (state.idle_ns > 0).then_some(state.idle_resident_max),
             idle_reason: largest(&idle_reasons),
             idle_reasons,
+            baseline_bytes: state.baseline,
             charged_bytes: state.charged,
             released_bytes: state.released,
             changes: state.changes,

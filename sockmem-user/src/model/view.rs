@@ -227,6 +227,8 @@ pub struct SocketView {
     pub idle_reason: Option<Reason>,
     /// Exact mean over idle time, by reason.
     pub idle_reasons: BTreeMap<Reason, u64>,
+    /// `resident` when first seen; `baseline + charged - released == resident`.
+    pub baseline_bytes: u64,
     /// Sum of increases of `resident` since first seen.
     pub charged_bytes: u64,
     /// Sum of decreases.

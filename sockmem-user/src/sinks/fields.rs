@@ -233,6 +233,9 @@ fields! {
     "idle_reason", "reason", "derived", Text, Verdict,
         "What held most while idle: unread, unacked, unsent, out-of-order, reserved; none if nothing did.",
         |s| Value::Text(reason_name(s.idle_reason));
+    "baseline_bytes", "baseline", "resident when first seen", Bytes, Count,
+        "What the socket held when the trace first saw it; baseline + charged - released is resident.",
+        |s| Value::Bytes(s.baseline_bytes);
     "charged_bytes", "charged", "sum of increases of resident", Bytes, Count,
         "All that was added to resident since the socket was first seen.",
         |s| Value::Bytes(s.charged_bytes);

@@ -91,6 +91,7 @@ pub(super) fn socket(n: u64) -> SocketView {
         idle_resident_max_bytes: Some(resident),
         idle_reason: Some(Reason::Unread),
         idle_reasons: BTreeMap::from([(Reason::Unread, resident)]),
+        baseline_bytes: 0,
         charged_bytes: resident + 50_000,
         released_bytes: 50_000,
         changes: 321,
