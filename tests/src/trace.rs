@@ -1,6 +1,6 @@
 //! The tool under test, run as a user runs it: command line in, JSON lines out.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -120,7 +120,8 @@ impl Trace {
                     let lacking = status.code() == Some(2)
                         && why.contains(cx.tier_name())
                         && why.contains("not available");
-                    if lacking && cx.host {
+                    // As root every host has the tracepoints; without root nothing can be traced.
+                    if lacking && cx.host && !nix::unistd::geteuid().is_root() {
                         bail!(Skip(format!("tier not available{why}")));
                     }
                     bail!("the tool ended before it was ready: {status}{why}");
@@ -183,6 +184,18 @@ impl Trace {
         }
     }
 
+    /// Whether the tool is still running.
+    pub(crate) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Forgets the lines that were printed so far.
+    pub(crate) fn catch_up(&mut self) -> Result<()> {
+        self.listen(None)?;
+        self.lines.clear();
+        Ok(())
+    }
+
     /// The next line not yet seen.
     pub(crate) fn next_line(&mut self, cx: &Cx) -> Result<Value> {
         loop {
@@ -199,8 +212,7 @@ impl Trace {
     /// A line whose readings were all taken after this call. The first line to arrive may have
     /// been under way already, so it is the second.
     pub(crate) fn fresh_line(&mut self, cx: &Cx) -> Result<Value> {
-        self.listen(None)?;
-        self.lines.clear();
+        self.catch_up()?;
         self.next_line(cx)?;
         self.next_line(cx)
     }
@@ -212,6 +224,7 @@ impl Trace {
         what: &str,
         mut f: impl FnMut(&Value) -> Option<T>,
     ) -> Result<T> {
+        self.catch_up()?;
         // Bounded by lines rather than by time: a slow machine prints them slowly.
         for _ in 0..25 {
             let line = self.next_line(cx)?;
@@ -334,6 +347,12 @@ pub(crate) fn by_cookie(json: &Value, cookie: u64) -> Option<&Value> {
         .as_array()?
         .iter()
         .find(|s| s["cookie"].as_u64() == Some(cookie))
+}
+
+/// The cookies of a line's sockets.
+pub(crate) fn cookies(json: &Value) -> Result<HashSet<u64>> {
+    let all = sockets(json)?.iter();
+    Ok(all.filter_map(|s| s["cookie"].as_u64()).collect())
 }
 
 /// A number of a socket or report.

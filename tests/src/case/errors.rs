@@ -21,7 +21,7 @@ pub(super) fn cases() -> Vec<Case> {
     ]
 }
 
-/// Exit status 2, nothing on stdout, and on stderr a sentence with one of `words`.
+/// Exit status 2, nothing on stdout, and on stderr every one of `words`: the fact and what to do.
 fn refused(
     cx: &Cx,
     args: &[&str],
@@ -36,8 +36,8 @@ fn refused(
     );
     ensure!(out.is_empty(), "`{line}` failed, but stdout has {out:?}");
     ensure!(
-        words.iter().any(|w| err.contains(w)),
-        "`{line}`: stderr names none of {words:?}: {err:?}"
+        words.iter().all(|w| err.contains(w)),
+        "`{line}`: stderr does not say all of {words:?}: {err:?}"
     );
     ensure!(!err.contains("panicked"), "`{line}` panicked: {err}");
     Ok(())
@@ -45,20 +45,56 @@ fn refused(
 
 fn usage(cx: &Cx) -> Result<()> {
     for (args, words) in [
-        // No target: the choices are named.
-        (&["live", "--plain"][..], &["--pid"][..]),
-        (&["live", "--no-such-option"], &["--no-such-option"]),
-        (&["no-such-command"], &["no-such-command"]),
-        (&["live", "--pid", "1x"], &["--pid", "1x"]),
+        (
+            &["live", "--plain"][..],
+            &[
+                "no target: which sockets are to be traced? Name at least one of",
+                "--pid PID",
+                "for example: sudo sockmem-trace --pid 4242",
+            ][..],
+        ),
+        (
+            &["live", "--no-such-option"],
+            &[
+                "unexpected argument '--no-such-option' found",
+                "For more information, try '--help'.",
+            ],
+        ),
+        (
+            &["no-such-command"],
+            &[
+                "unrecognized subcommand 'no-such-command'",
+                "For more information, try '--help'.",
+            ],
+        ),
+        (
+            &["live", "--pid", "1x"],
+            &[
+                "invalid value '1x' for '--pid <PID>'",
+                "a process id is a number from 1, or --comm 1x for a name",
+            ],
+        ),
         (
             &["live", "--pid", "1", "--interval", "soon"],
-            &["--interval", "soon"],
+            &[
+                "invalid value 'soon' for '--interval <TIME>'",
+                "does not start with a number; write for example 10s, 1500ms or 5m",
+            ],
         ),
         (
             &["live", "--pid", "1", "--tier", "magic"],
-            &["--tier", "magic"],
+            &[
+                "invalid value 'magic' for '--tier <KIND>'",
+                "[possible values: auto, fentry, kprobe, tracepoint]",
+            ],
         ),
-        (&["live", "--pid", "1", "--ring-size", "5"], &["ring-size"]),
+        (
+            &["live", "--pid", "1", "--ring-size", "5"],
+            &[
+                "invalid value '5' for '--ring-size <SIZE>'",
+                "the kernel needs a power of two from 4KiB to 1GiB; try 4KiB",
+            ],
+        ),
     ] {
         refused(cx, args, words, |_| {})?;
     }
@@ -75,8 +111,15 @@ fn pid_gone(cx: &Cx) -> Result<()> {
     child.wait()?;
     let args = trace::live_args(cx, &[pid], &[]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    refused(cx, &args, &[&pid.to_string()], |_| {})
+    let fact = format!("there is no process {pid}: it has ended, or never was");
+    refused(cx, &args, &[&fact, "`ps -e` lists those that run"], |_| {})
 }
+
+/// What is said to a user without privileges.
+const NO_ROOT: [&str; 2] = [
+    "tracing needs CAP_BPF and CAP_PERFMON, and this process has none of them",
+    "run it with sudo",
+];
 
 fn no_root(cx: &Cx) -> Result<()> {
     let actor = Actor::start(cx, "pingpong")?;
@@ -89,7 +132,7 @@ fn no_root(cx: &Cx) -> Result<()> {
     let other = cx.with_tool(copy);
     let args = trace::live_args(cx, &[actor.pid()], &[]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let result = refused(&other, &args, &["root", "sudo", "CAP_BPF"], |command| {
+    let result = refused(&other, &args, &NO_ROOT, |command| {
         command.uid(65534).gid(65534);
     });
     std::fs::remove_dir_all(&dir).with_context(|| dir.display().to_string())?;

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
-use super::rest::{balanced, compare};
+use super::rest::{Company, balanced, compare};
 use super::{Case, Cx, ONCE, case};
 use crate::actor::Actor;
 use crate::trace::{self, Trace};
@@ -22,9 +22,9 @@ fn starved(cx: &Cx) -> Result<()> {
     let stepped = actor.step_to(cx, "first");
     kill(trace.pid(), Signal::SIGCONT).context("SIGCONT to the tool")?;
     stepped?;
-    compare(cx, &mut trace, &mut actor)?;
+    compare(cx, &mut trace, &mut actor, &Company::Alone)?;
     actor.step_to(cx, "second")?;
-    compare(cx, &mut trace, &mut actor)?;
+    compare(cx, &mut trace, &mut actor, &Company::Alone)?;
     let report = trace.finish(cx)?.json;
     balanced(&report)?;
     let dropped = trace::number(&report["loss"], "dropped_ring")?;

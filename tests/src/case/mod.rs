@@ -7,11 +7,14 @@ mod loss;
 mod motion;
 mod owner;
 mod rest;
+mod scene;
 mod selftest;
 mod sockstat;
 mod truth;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -19,6 +22,7 @@ use anyhow::{Result, bail};
 use crate::Options;
 use crate::oracle;
 use crate::workload::stage::Skip;
+use scene::Shared;
 
 /// Which hooks a test runs with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +80,8 @@ pub(crate) struct Case {
     pub(crate) tiers: Tiers,
     /// Where it may run.
     pub(crate) place: Place,
+    /// Goes on with what the tests before it left in [`Cx::shared`].
+    pub(crate) shares: bool,
     /// The test itself.
     pub(crate) body: Body,
 }
@@ -90,7 +96,21 @@ pub(crate) fn case(
         name: name.into(),
         tiers,
         place: Place::Anywhere,
+        shares: false,
         body: Box::new(body),
+    }
+}
+
+/// A test that goes on with what the tests before it left behind: starting the tool anew for
+/// each would take most of the time on an emulated machine.
+pub(crate) fn sharing(
+    name: impl Into<String>,
+    tiers: Tiers,
+    body: impl Fn(&Cx) -> Result<()> + 'static,
+) -> Case {
+    Case {
+        shares: true,
+        ..case(name, tiers, body)
     }
 }
 
@@ -106,6 +126,8 @@ pub(crate) struct Cx {
     pub(crate) kernel: (u32, u32),
     /// As `uname -r` prints it.
     pub(crate) release: String,
+    /// What consecutive tests of one tier share.
+    pub(crate) shared: Rc<RefCell<Shared>>,
     deadline: Instant,
 }
 
@@ -127,6 +149,7 @@ impl Cx {
         Cx {
             tool,
             release: self.release.clone(),
+            shared: Rc::clone(&self.shared),
             ..*self
         }
     }
@@ -179,9 +202,12 @@ fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
 pub(crate) fn run_all(options: &Options) -> Result<bool> {
     let (release, kernel) = (oracle::kernel_release()?, oracle::kernel_version()?);
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in all() {
-        for &tier in case.tiers {
-            if !wanted(options, &case, tier) {
+    let cases = all();
+    // Tier by tier, so that tests of one tier can share a trace.
+    for tier in [Tier::None, Tier::Fentry, Tier::Kprobe, Tier::Tracepoint] {
+        let shared = Rc::new(RefCell::new(Shared::default()));
+        for case in &cases {
+            if !case.tiers.contains(&tier) || !wanted(options, case, tier) {
                 continue;
             }
             let label = format!("test {} tier={}", case.name, tier.name());
@@ -190,12 +216,16 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
                 continue;
             }
             let start = Instant::now();
+            if !case.shares {
+                shared.take();
+            }
             let cx = Cx {
                 tool: tool(),
                 host: options.host,
                 tier,
                 kernel,
                 release: release.clone(),
+                shared: Rc::clone(&shared),
                 deadline: start + LIMIT,
             };
             let outcome = (case.body)(&cx);

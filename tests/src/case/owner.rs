@@ -3,21 +3,50 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Case, Cx, EVERY, case};
+use super::scene::{Cast, Scene};
+use super::{Case, Cx, EVERY, case, sharing};
 use crate::actor::Actor;
 use crate::trace::{self, Trace};
 
 /// One test per way to own a socket.
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("owner_process", EVERY, process),
-        case("owner_listener", EVERY, listener),
-        case("owner_orphan", EVERY, orphan),
+        sharing("owner_process", EVERY, |cx| {
+            owned(cx, "close-half", process)
+        }),
+        sharing("owner_listener", EVERY, |cx| {
+            owned(cx, "accept-queue", listener)
+        }),
+        sharing("owner_orphan", EVERY, |cx| {
+            owned(cx, "close-orphan", orphan)
+        }),
+        sharing("owner_fdpass", EVERY, |cx| owned(cx, "fdpass", fd_passing)),
         case("owner_follow", EVERY, follow),
         case("owner_no_follow", EVERY, no_follow),
-        case("owner_fdpass", EVERY, fd_passing),
         case("owner_exit", EVERY, exit),
     ]
+}
+
+/// Workloads that are traced together, each from its first phase on.
+const OWNERS: Cast = &[
+    ("close-half", "answered"),
+    ("accept-queue", "accepted"),
+    ("close-orphan", "orphaned"),
+    ("fdpass", "passed"),
+];
+
+fn owned(
+    cx: &Cx,
+    name: &str,
+    test: impl FnOnce(&Cx, &mut Trace, &mut Actor) -> Result<()>,
+) -> Result<()> {
+    let mut scene = Scene::take(cx, OWNERS)?;
+    let (trace, actor) = scene.playing(name)?;
+    let outcome = test(cx, trace, actor);
+    if cx.left().is_ok() {
+        scene.leave(cx);
+    }
+    outcome
 }
 
 fn is(socket: &Value, kind: &str, pid: u64) -> bool {
@@ -50,13 +79,11 @@ fn brief(socket: &Value) -> String {
     )
 }
 
-fn process(cx: &Cx) -> Result<()> {
-    let mut actor = Actor::start(cx, "close-half")?;
+fn process(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<()> {
     let pid = actor.pid();
     let cookies = [actor.fact("cookie.client")?, actor.fact("cookie.server")?];
-    let mut trace = Trace::start(cx, &[pid], &[])?;
     // Older than the trace, and nothing has moved yet.
-    let line = wait_owner(cx, &mut trace, &cookies, "process", pid.into())?;
+    let line = wait_owner(cx, trace, &cookies, "process", pid.into())?;
     let socket = trace::by_cookie(&line, cookies[0]).context("shown a moment ago")?;
     ensure!(
         socket["owner"]["comm"] == "sockmem-e2e",
@@ -64,8 +91,7 @@ fn process(cx: &Cx) -> Result<()> {
         socket["owner"]
     );
     actor.step_to(cx, "answered")?;
-    wait_owner(cx, &mut trace, &cookies, "process", pid.into())?;
-    trace.finish(cx).map(drop)
+    wait_owner(cx, trace, &cookies, "process", pid.into()).map(drop)
 }
 
 /// The cookies of the workload's sockets that have no file.
@@ -79,45 +105,34 @@ fn unowned(actor: &Actor) -> Vec<u64> {
         .collect()
 }
 
-fn listener(cx: &Cx) -> Result<()> {
-    let mut actor = Actor::start(cx, "accept-queue")?;
+fn listener(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<()> {
     let pid = actor.pid().into();
-    let mut trace = Trace::start(cx, &[actor.pid()], &[])?;
     // One child is older than the trace.
-    wait_owner(cx, &mut trace, &unowned(&actor), "listener", pid)?;
+    wait_owner(cx, trace, &unowned(actor), "listener", pid)?;
     actor.step_to(cx, "unaccepted")?;
-    let before = unowned(&actor);
+    let before = unowned(actor);
     ensure!(
         before.len() == 8,
         "{} unaccepted children, not 8",
         before.len()
     );
-    wait_owner(cx, &mut trace, &before, "listener", pid)?;
+    wait_owner(cx, trace, &before, "listener", pid)?;
     actor.step_to(cx, "accepted")?;
-    let after = unowned(&actor);
+    let after = unowned(actor);
     let accepted: Vec<u64> = before.into_iter().filter(|c| !after.contains(c)).collect();
-    wait_owner(cx, &mut trace, &accepted, "process", pid)?;
-    wait_owner(cx, &mut trace, &after, "listener", pid)?;
-    trace.finish(cx).map(drop)
+    wait_owner(cx, trace, &accepted, "process", pid)?;
+    wait_owner(cx, trace, &after, "listener", pid).map(drop)
 }
 
-fn orphan(cx: &Cx) -> Result<()> {
-    let mut actor = Actor::start(cx, "close-orphan")?;
-    let mut trace = Trace::start(cx, &[actor.pid()], &[])?;
+fn orphan(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<()> {
     actor.step_to(cx, "orphaned")?;
-    let line = wait_owner(
-        cx,
-        &mut trace,
-        &unowned(&actor),
-        "orphan",
-        actor.pid().into(),
-    )?;
+    let line = wait_owner(cx, trace, &unowned(actor), "orphan", actor.pid().into())?;
     let orphan = trace::by_cookie(&line, actor.fact("cookie.client")?).context("the orphan")?;
     ensure!(
         trace::number(orphan, "wmem_queued")? > 100_000,
         "the orphan holds {orphan}"
     );
-    trace.finish(cx).map(drop)
+    Ok(())
 }
 
 fn follow(cx: &Cx) -> Result<()> {
@@ -161,15 +176,12 @@ fn no_follow(cx: &Cx) -> Result<()> {
     trace.finish(cx).map(drop)
 }
 
-fn fd_passing(cx: &Cx) -> Result<()> {
-    let mut actor = Actor::start(cx, "fdpass")?;
+fn fd_passing(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<()> {
     let helper = actor.fact("helper")?;
     let cookie = actor.fact("cookie.passed")?;
-    let mut trace = Trace::start(cx, &[actor.pid(), u32::try_from(helper)?], &[])?;
-    wait_owner(cx, &mut trace, &[cookie], "process", actor.pid().into())?;
+    wait_owner(cx, trace, &[cookie], "process", actor.pid().into())?;
     actor.step_to(cx, "passed")?;
-    wait_owner(cx, &mut trace, &[cookie], "process", helper)?;
-    trace.finish(cx).map(drop)
+    wait_owner(cx, trace, &[cookie], "process", helper).map(drop)
 }
 
 /// The target ends by itself, and so does the tool, with its report.

@@ -5,16 +5,18 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Case, Cx, EVENT_EXACT, Tier, Tiers, case};
+use super::{Case, Cx, EVENT_EXACT, EVERY, Tier, Tiers, case, sharing};
 use crate::actor::Actor;
 use crate::oracle::Reading;
 use crate::trace::{self, Report, Trace};
 use crate::workload::{self, Use};
 
-/// One test per workload whose sockets are all in one process. On the tiers that claim to see
-/// every change the tool audits itself meanwhile; IPv6 is repeated on the best tier only.
+/// One test per workload whose sockets are all in one process, all of a tier under one trace,
+/// which follows the runner's children. On the tiers that claim to see every change the tool
+/// audits itself meanwhile; IPv6 is repeated on the best tier only. The last test judges that
+/// trace's report.
 pub(super) fn cases() -> Vec<Case> {
-    let mut out = Vec::new();
+    let mut out = vec![case("rest_existing", EVERY, existing)];
     for name in workload::names(|u| u != Use::Special) {
         let audited: Tiers = if name.ends_with("-v6") {
             &[Tier::Fentry]
@@ -22,48 +24,177 @@ pub(super) fn cases() -> Vec<Case> {
             EVENT_EXACT
         };
         let copy = name.clone();
-        out.push(case(format!("rest_audit_{name}"), audited, move |cx| {
-            run(cx, &copy, true)
+        out.push(sharing(format!("rest_audit_{name}"), audited, move |cx| {
+            run(cx, &copy)
         }));
-        out.push(case(
-            format!("rest_{name}"),
-            &[Tier::Tracepoint],
-            move |cx| run(cx, &name, false),
-        ));
+        if !name.ends_with("-v6") {
+            let tiers: Tiers = &[Tier::Tracepoint];
+            out.push(sharing(format!("rest_{name}"), tiers, move |cx| {
+                run(cx, &name)
+            }));
+        }
     }
+    out.push(sharing("rest_report", EVERY, report));
     out
 }
 
-fn run(cx: &Cx, name: &str, audit: bool) -> Result<()> {
-    let extra: &[&str] = if audit { &["--audit"] } else { &[] };
-    let (report, rests) = play_through(cx, name, extra)?;
-    ensure!(rests > 0, "no rest was compared");
-    if audit {
-        audited(cx, name, &report.json)?;
+/// The trace that follows the runner's children.
+pub(super) struct Followed {
+    trace: Trace,
+    /// The audit's figures at the end of the last workload.
+    audit: Option<Audit>,
+}
+
+impl Followed {
+    /// The trace of the tests before this one, or a new one if there is none or it has ended.
+    fn take(cx: &Cx) -> Result<Followed> {
+        if let Some(mut followed) = cx.shared.borrow_mut().followed.take()
+            && followed.trace.runs()
+        {
+            return Ok(followed);
+        }
+        let mut extra = vec!["--follow", "--exact"];
+        // The audit's own programs are of the fentry kind, which a developer's kernel may lack.
+        if !cx.host {
+            extra.push("--audit");
+        }
+        Ok(Followed {
+            trace: Trace::start(cx, &[std::process::id()], &extra)?,
+            audit: None,
+        })
     }
-    balanced(&report.json)
+}
+
+/// The audit's figures since the trace began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Audit {
+    checks: i64,
+    misses: i64,
+    /// Runs that the kernel's own recursion guard left out; unknown to some kernels.
+    recursion: Option<i64>,
+}
+
+impl Audit {
+    fn of(json: &Value) -> Result<Audit> {
+        let audit = &json["audit"];
+        ensure!(
+            audit.is_object(),
+            "no \"audit\" where --audit was asked for"
+        );
+        Ok(Audit {
+            checks: trace::number(audit, "checks")?,
+            misses: trace::number(audit, "misses")?,
+            recursion: audit["recursion_misses"].as_i64(),
+        })
+    }
+
+    fn since(self, before: Audit) -> Audit {
+        Audit {
+            checks: self.checks - before.checks,
+            misses: self.misses - before.misses,
+            recursion: self.recursion.map(|n| n - before.recursion.unwrap_or(0)),
+        }
+    }
+
+    fn print(self, cx: &Cx, workload: &str) {
+        println!(
+            "AUDIT kernel={} tier={} workload={workload} checks={} misses={} recursion={}",
+            cx.release,
+            cx.tier_name(),
+            self.checks,
+            self.misses,
+            self.recursion.map_or("-".to_owned(), |n| n.to_string()),
+        );
+    }
+}
+
+fn run(cx: &Cx, name: &str) -> Result<()> {
+    let mut followed = Followed::take(cx)?;
+    let outcome = in_company(cx, name, &mut followed);
+    // After the time limit it may have hung; the next test starts another.
+    if cx.left().is_ok() {
+        cx.shared.borrow_mut().followed = Some(followed);
+    }
+    outcome
+}
+
+/// Plays a workload from its first pause under a trace that has seen others before.
+fn in_company(cx: &Cx, name: &str, followed: &mut Followed) -> Result<()> {
+    let trace = &mut followed.trace;
+    let line = trace.fresh_line(cx)?;
+    let company = Company::Among(trace::cookies(&line)?);
+    let before = if line["audit"].is_null() {
+        None
+    } else {
+        Some(followed.audit.map_or_else(|| Audit::of(&line), Ok)?)
+    };
+    let mut actor = Actor::start(cx, name)?;
+    let played = play(cx, trace, &mut actor, &company);
+    // Its end is part of it.
+    drop(actor);
+    let mut judged = Ok(());
+    if let Some(before) = before {
+        let now = Audit::of(&trace.fresh_line(cx)?)?;
+        followed.audit = Some(now);
+        // In the tracepoint tier changes are missed by design: only the report tells them.
+        if cx.tier != Tier::Tracepoint {
+            let audit = now.since(before);
+            audit.print(cx, name);
+            judged = audited(audit);
+        }
+    }
+    let rests = played?;
+    ensure!(rests > 0, "no rest was compared");
+    judged
 }
 
 /// At each lock acquire the live counters equalled the last observed ones, save for what the
 /// kernel's own recursion guard kept the programs from seeing.
-fn audited(cx: &Cx, name: &str, report: &Value) -> Result<()> {
-    let audit = &report["audit"];
-    ensure!(audit.is_object(), "the report has no audit");
-    let checks = trace::number(audit, "checks")?;
-    let misses = trace::number(audit, "misses")?;
-    let recursion = audit["recursion_misses"].as_i64();
-    println!(
-        "AUDIT kernel={} tier={} workload={name} checks={checks} misses={misses} recursion={}",
-        cx.release,
-        cx.tier_name(),
-        recursion.map_or("-".to_owned(), |n| n.to_string()),
-    );
-    ensure!(checks > 0, "the audit checked nothing");
+fn audited(audit: Audit) -> Result<()> {
+    ensure!(audit.checks > 0, "the audit checked nothing");
     ensure!(
-        misses <= recursion.unwrap_or(0),
-        "{misses} changes were missed: {audit}"
+        audit.misses <= audit.recursion.unwrap_or(0),
+        "{} changes were missed: {audit:?}",
+        audit.misses
     );
     Ok(())
+}
+
+/// The report of the trace that all workloads of this tier shared.
+fn report(cx: &Cx) -> Result<()> {
+    let followed = Followed::take(cx)?;
+    let json = followed.trace.finish(cx)?.json;
+    if !cx.host {
+        Audit::of(&json)?.print(cx, "all");
+    }
+    balanced(&json)
+}
+
+/// Sockets that are older than the trace, with and without data in them.
+fn existing(cx: &Cx) -> Result<()> {
+    let mut actors = Vec::new();
+    for (name, phase) in [
+        ("stalled-reader", None),
+        ("pingpong", None),
+        ("unread", Some("idle")),
+    ] {
+        let mut actor = Actor::start(cx, name)?;
+        if let Some(phase) = phase {
+            actor.step_to(cx, phase)?;
+        }
+        actors.push(actor);
+    }
+    let pids: Vec<u32> = actors.iter().map(Actor::pid).collect();
+    let mut trace = Trace::start(cx, &pids, &["--exact"])?;
+    let company = Company::Among(HashSet::new());
+    for actor in &mut actors {
+        ensure!(actor.at.rest, "{} does not begin at rest", actor.pid());
+        compare(cx, &mut trace, actor, &company)?;
+    }
+    for actor in &mut actors {
+        play(cx, &mut trace, actor, &company)?;
+    }
+    balanced(&trace.finish(cx)?.json)
 }
 
 /// Plays a workload under a trace and compares at every rest; how many rests there were.
@@ -71,16 +202,45 @@ pub(super) fn play_through(cx: &Cx, name: &str, extra: &[&str]) -> Result<(Repor
     // The first pause comes before the trace: those sockets are older than it.
     let mut actor = Actor::start(cx, name)?;
     let mut trace = Trace::start(cx, &[actor.pid()], extra)?;
+    let rests = play(cx, &mut trace, &mut actor, &Company::Alone)?;
+    Ok((trace.finish(cx)?, rests))
+}
+
+/// Plays a workload to its end and compares at every rest; how many rests there were.
+fn play(cx: &Cx, trace: &mut Trace, actor: &mut Actor, company: &Company) -> Result<usize> {
     let mut rests = 0;
     loop {
         if actor.at.rest {
-            compare(cx, &mut trace, &mut actor)?;
+            compare(cx, trace, actor, company)?;
             rests += 1;
         }
         if actor.at.end {
-            return Ok((trace.finish(cx)?, rests));
+            return Ok(rests);
         }
         actor.step(cx)?;
+    }
+}
+
+/// Whose sockets a line shows.
+pub(super) enum Company {
+    /// Only the workload's: any other is a ghost.
+    Alone,
+    /// Those of other processes, too, and of those with these cookies no owner may be known.
+    Among(HashSet<u64>),
+}
+
+impl Company {
+    /// Whether this socket must be one of the workload's.
+    fn claims(&self, socket: &Value, pid: u32) -> bool {
+        let Company::Among(others) = self else {
+            return true;
+        };
+        match socket["owner"]["pid"].as_u64() {
+            Some(owner) => owner == u64::from(pid),
+            None => socket["cookie"]
+                .as_u64()
+                .is_some_and(|c| !others.contains(&c)),
+        }
     }
 }
 
@@ -90,7 +250,12 @@ const SAMPLED_TRIES: u32 = 3;
 const UNREST: u32 = 60;
 
 /// Compares a fresh line with the kernel, between two equal readings of it.
-pub(super) fn compare(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<()> {
+pub(super) fn compare(
+    cx: &Cx,
+    trace: &mut Trace,
+    actor: &mut Actor,
+    company: &Company,
+) -> Result<()> {
     let mut wrong = 0;
     for _ in 0..UNREST {
         let before = actor.report(cx)?;
@@ -99,7 +264,7 @@ pub(super) fn compare(cx: &Cx, trace: &mut Trace, actor: &mut Actor) -> Result<(
         if before != after {
             continue;
         }
-        let Err(difference) = same(&line, &after) else {
+        let Err(difference) = same(&line, &after, actor.pid(), company) else {
             return Ok(());
         };
         wrong += 1;
@@ -155,7 +320,7 @@ fn due(reading: &Reading) -> bool {
 }
 
 /// Every difference between a line and the kernel's readings, at most a handful of them named.
-pub(super) fn same(line: &Value, truth: &[Reading]) -> Result<()> {
+fn same(line: &Value, truth: &[Reading], pid: u32, company: &Company) -> Result<()> {
     let shown = trace::sockets(line)?;
     let mut used = HashSet::new();
     let mut wrong = Vec::new();
@@ -197,9 +362,12 @@ pub(super) fn same(line: &Value, truth: &[Reading]) -> Result<()> {
                 socket["resident"]
             ));
         }
+        if let Err(e) = in_balance(socket) {
+            wrong.push(format!("{who}: {e}"));
+        }
     }
     for (index, socket) in shown.iter().enumerate() {
-        if !used.contains(&index) {
+        if !used.contains(&index) && company.claims(socket, pid) {
             wrong.push(format!(
                 "ghost: {}>{} {} cookie {} does not exist",
                 socket["local"], socket["remote"], socket["state"], socket["cookie"]
@@ -231,30 +399,27 @@ pub(super) fn balanced(report: &Value) -> Result<()> {
     );
     ensure!(of("dropped_map")? == 0, "the state map was full: {loss}");
     for socket in trace::sockets(report)? {
-        let charged = trace::number(socket, "charged_bytes")?;
-        let released = trace::number(socket, "released_bytes")?;
-        let resident = trace::number(socket, "resident")?;
-        // What was there when the trace began; unknown to reports that do not tell it.
-        let baseline = socket["baseline_bytes"].as_i64();
-        let held = charged - released + baseline.unwrap_or(0);
-        let fits = if baseline.is_some() {
-            held == resident
-        } else {
-            held <= resident
-        };
-        ensure!(
-            fits,
-            "{}>{}: charged {charged}, released {released}, baseline {baseline:?}, but resident \
-             {resident}",
-            socket["local"],
-            socket["remote"]
-        );
+        in_balance(socket).with_context(|| format!("{}>{}", socket["local"], socket["remote"]))?;
         if socket["closed"].as_bool() == Some(true) {
-            ensure!(resident == 0, "closed, but resident {resident}: {socket}");
+            ensure!(socket["resident"] == 0, "closed, but not empty: {socket}");
         }
     }
     report["verdict"]["answer"]
         .as_str()
         .context("the report has no verdict")
         .map(drop)
+}
+
+/// What was there when the trace began and was charged since, less what was released, is what
+/// is left.
+fn in_balance(socket: &Value) -> Result<()> {
+    let of = |name| trace::number(socket, name);
+    let (baseline, resident) = (of("baseline_bytes")?, of("resident")?);
+    let (charged, released) = (of("charged_bytes")?, of("released_bytes")?);
+    ensure!(
+        baseline + charged - released == resident,
+        "baseline {baseline} and charged {charged} less released {released} is not resident \
+         {resident}"
+    );
+    Ok(())
 }

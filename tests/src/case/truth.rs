@@ -3,66 +3,97 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Case, Cx, EVERY, ONCE, Tier, case};
+use super::scene::{Cast, Scene};
+use super::{Case, Cx, EVERY, ONCE, sharing};
 use crate::actor::Actor;
-use crate::trace::{self, Report, Trace};
+use crate::trace;
 
 /// One test per known truth.
 pub(super) fn cases() -> Vec<Case> {
     vec![
-        case("truth_unread", EVERY, |cx| held_for(cx, "unread", "unread")),
-        case("truth_unacked", EVERY, |cx| {
+        sharing("truth_unread", EVERY, |cx| held_for(cx, "unread", "unread")),
+        sharing("truth_unacked", EVERY, |cx| {
             held_for(cx, "unacked", "unacked")
         }),
-        case("truth_unsent", EVERY, |cx| held_for(cx, "unsent", "unsent")),
-        case("truth_out_of_order", EVERY, |cx| {
+        sharing("truth_unsent", EVERY, |cx| held_for(cx, "unsent", "unsent")),
+        sharing("truth_out_of_order", EVERY, |cx| {
             held_for(cx, "hole", "out-of-order")
         }),
-        case("truth_burst", EVERY, burst),
-        case("truth_quiet", EVERY, quiet),
-        case("truth_tiny", EVERY, tiny),
-        case("truth_busy", EVERY, busy),
-        case("truth_limits", ONCE, limits),
+        sharing("truth_burst", EVERY, burst),
+        sharing("truth_busy", EVERY, busy),
+        sharing("truth_limits", ONCE, limits),
+        sharing("truth_overall", EVERY, overall),
+        sharing("truth_quiet", EVERY, quiet),
+        sharing("truth_tiny", EVERY, tiny),
     ]
 }
 
 /// Lines to wait for at the end: seven times `--idle-after`.
 const IDLE_LINES: usize = 11;
 
-/// Plays a workload to `phase` and leaves it alone long enough to be judged.
-fn judged(cx: &Cx, workload: &str, phase: &str) -> Result<(Report, Actor)> {
-    let mut actor = Actor::start(cx, workload)?;
-    let mut trace = Trace::start(cx, &[actor.pid()], &[])?;
-    actor.step_to(cx, phase)?;
-    for _ in 0..IDLE_LINES {
-        trace.next_line(cx)?;
+/// Their processes' sockets differ in the reason to hold memory.
+const HOLDERS: Cast = &[
+    ("unread", "idle"),
+    ("unacked", "idle"),
+    ("unsent", "idle"),
+    ("hole", "idle"),
+    ("burst", "idle"),
+    ("limits", "lowered-under-load"),
+    ("busy", "busy"),
+];
+/// The first one is silent from before the trace on, so all skbs counted are the second one's.
+const SMALL: Cast = &[("quiet", "quiet"), ("tiny", "idle")];
+
+/// Judges one workload of a group by the group's report, which the first test of it makes:
+/// every workload is played to its phase and left alone long enough to be judged.
+fn judged(
+    cx: &Cx,
+    cast: Cast,
+    name: &str,
+    judge: impl FnOnce(&Value, &mut Scene) -> Result<()>,
+) -> Result<()> {
+    let mut scene = Scene::take(cx, cast)?;
+    if scene.report.is_none() {
+        scene.play(cx);
+        scene.finish(cx, IDLE_LINES)?;
     }
-    Ok((trace.finish(cx)?, actor))
+    let json = scene.report.as_ref().context("no report")?.json.clone();
+    let outcome = scene
+        .actor(name)
+        .map(drop)
+        .and_then(|()| judge(&json, &mut scene));
+    scene.leave(cx);
+    outcome
 }
 
-fn answer(report: &Value) -> Result<&str> {
-    let text = report["verdict"]["text"].as_str().unwrap_or_default();
+/// What the report says of the workload's process.
+fn process<'a>(report: &'a Value, scene: &mut Scene, name: &str) -> Result<&'a Value> {
+    let pid = scene.actor(name)?.pid();
+    let all = report["processes"].as_array().context("no \"processes\"")?;
+    all.iter()
+        .find(|p| p["kind"] == "process" && p["pid"].as_u64() == Some(pid.into()))
+        .with_context(|| {
+            format!(
+                "{name} {pid} is not among the processes: {}",
+                report["processes"]
+            )
+        })
+}
+
+fn expect_verdict(process: &Value, expected: &str) -> Result<()> {
+    let text = process["verdict_text"].as_str().unwrap_or_default();
     ensure!(!text.is_empty(), "the verdict has no text");
-    report["verdict"]["answer"]
-        .as_str()
-        .context("the report has no verdict")
-}
-
-fn expect_answer(report: &Value, expected: &str) -> Result<()> {
-    let got = answer(report)?;
     ensure!(
-        got == expected,
-        "verdict is {got:?}, not {expected:?}: {}",
-        report["verdict"]
+        process["verdict"] == expected,
+        "verdict is {}, not {expected:?}: {process}",
+        process["verdict"]
     );
     Ok(())
 }
 
-/// The reason that holds most, of a verdict's `reasons`.
-fn main_reason(report: &Value) -> Result<&str> {
-    let reasons = report["verdict"]["reasons"]
-        .as_object()
-        .context("no reasons")?;
+/// The reason that holds most, of a process's `reasons`.
+fn main_reason(process: &Value) -> Result<&str> {
+    let reasons = process["reasons"].as_object().context("no reasons")?;
     let most = reasons.iter().max_by_key(|(_, bytes)| bytes.as_u64());
     most.map(|(name, _)| name.as_str())
         .context("the verdict names no reason")
@@ -70,16 +101,21 @@ fn main_reason(report: &Value) -> Result<&str> {
 
 /// The traced process has one socket, and it holds memory while idle for one reason.
 fn held_for(cx: &Cx, workload: &str, reason: &str) -> Result<()> {
-    let (Report { json, .. }, mut actor) = judged(cx, workload, "idle")?;
-    expect_answer(&json, "resident-while-idle")?;
-    let main = main_reason(&json)?;
-    ensure!(
-        main == reason,
-        "held for {main:?}, not {reason:?}: {}",
-        json["verdict"]
-    );
+    judged(cx, HOLDERS, workload, |json, scene| {
+        let process = process(json, scene, workload)?;
+        expect_verdict(process, "resident-while-idle")?;
+        let main = main_reason(process)?;
+        ensure!(
+            main == reason,
+            "held for {main:?}, not {reason:?}: {process}"
+        );
+        one_holds(cx, json, scene.actor(workload)?, reason)
+    })
+}
+
+fn one_holds(cx: &Cx, json: &Value, actor: &mut Actor, reason: &str) -> Result<()> {
     let cookie = actor.fact("cookie.subject")?;
-    let socket = trace::by_cookie(&json, cookie).context("the socket is not in the report")?;
+    let socket = trace::by_cookie(json, cookie).context("the socket is not in the report")?;
     ensure!(
         socket["idle_reason"] == reason,
         "the socket's idle_reason: {}",
@@ -127,78 +163,103 @@ fn held_for(cx: &Cx, workload: &str, reason: &str) -> Result<()> {
 /// All was read: 6.0 and later hold nothing, earlier kernels keep the reservation.
 fn burst(cx: &Cx) -> Result<()> {
     // What the kernel holds is the workload's own claim.
-    let (Report { json, .. }, _actor) = judged(cx, "burst", "idle")?;
-    if cx.kernel >= (6, 0) {
-        return expect_answer(&json, "traffic-driven");
-    }
-    expect_answer(&json, "resident-while-idle")?;
-    let main = main_reason(&json)?;
-    ensure!(main == "reserved", "held for {main:?}: {}", json["verdict"]);
-    Ok(())
+    judged(cx, HOLDERS, "burst", |json, scene| {
+        let process = process(json, scene, "burst")?;
+        if cx.kernel >= (6, 0) {
+            return expect_verdict(process, "traffic-driven");
+        }
+        expect_verdict(process, "resident-while-idle")?;
+        let main = main_reason(process)?;
+        ensure!(main == "reserved", "held for {main:?}: {process}");
+        Ok(())
+    })
+}
+
+/// Some of the processes hold memory while idle, so all together do.
+fn overall(cx: &Cx) -> Result<()> {
+    judged(cx, HOLDERS, "unread", |json, _| {
+        let verdict = &json["verdict"];
+        ensure!(
+            verdict["answer"] == "resident-while-idle"
+                && verdict["text"].as_str().is_some_and(|t| !t.is_empty()),
+            "the verdict on all: {verdict}"
+        );
+        super::rest::balanced(json)
+    })
 }
 
 /// A thousand quiet connections hold next to nothing.
 fn quiet(cx: &Cx) -> Result<()> {
-    let (Report { json, .. }, mut actor) = judged(cx, "quiet", "quiet")?;
-    let truth: i64 = actor.report(cx)?.iter().map(|r| r.mem.resident()).sum();
-    let shown = trace::sockets(&json)?;
-    ensure!(shown.len() == 1000, "{} sockets shown of 1000", shown.len());
-    let sum = shown
-        .iter()
-        .map(|s| trace::number(s, "resident"))
-        .sum::<Result<i64>>()?;
-    ensure!(sum == truth, "resident of all {sum}, kernel {truth}");
-    ensure!(
-        truth < 64 * 1024,
-        "the kernel itself holds {truth} bytes on quiet connections"
-    );
-    expect_answer(&json, "traffic-driven")
+    judged(cx, SMALL, "quiet", |json, scene| {
+        let process = process(json, scene, "quiet")?;
+        let truth: i64 = scene
+            .actor("quiet")?
+            .report(cx)?
+            .iter()
+            .map(|r| r.mem.resident())
+            .sum();
+        let own = |s: &&Value| s["owner"]["pid"] == process["pid"];
+        let shown: Vec<&Value> = trace::sockets(json)?.iter().filter(own).collect();
+        ensure!(shown.len() == 1000, "{} sockets shown of 1000", shown.len());
+        let sum = shown
+            .iter()
+            .map(|s| trace::number(s, "resident"))
+            .sum::<Result<i64>>()?;
+        ensure!(sum == truth, "resident of all {sum}, kernel {truth}");
+        ensure!(
+            truth < 64 * 1024,
+            "the kernel itself holds {truth} bytes on quiet connections"
+        );
+        expect_verdict(process, "traffic-driven")
+    })
 }
 
 /// Ten bytes at a time cost many times their size.
 fn tiny(cx: &Cx) -> Result<()> {
-    let (Report { json, .. }, _actor) = judged(cx, "tiny", "idle")?;
-    let truesize = &json["truesize"];
-    if truesize.is_null() && cx.tier == Tier::Tracepoint {
-        // Sizes are counted where skbs are made and freed; tracepoints do not see that.
-        return Ok(());
-    }
-    let count = trace::number(truesize, "count")?;
-    ensure!(
-        count >= 400,
-        "{count} skbs counted, at least 400 were received"
-    );
-    let ratio = truesize["payload_ratio"]
-        .as_f64()
-        .context("no payload_ratio")?;
-    ensure!(
-        ratio > 5.0,
-        "payload_ratio {ratio}, but each 10 bytes take hundreds"
-    );
-    Ok(())
+    judged(cx, SMALL, "tiny", |json, _| {
+        let truesize = &json["truesize"];
+        ensure!(truesize.is_object(), "no skb was counted: {truesize}");
+        let count = trace::number(truesize, "count")?;
+        ensure!(
+            count >= 400,
+            "{count} skbs counted, at least 400 were received"
+        );
+        let ratio = truesize["payload_ratio"]
+            .as_f64()
+            .context("no payload_ratio")?;
+        ensure!(
+            ratio > 5.0,
+            "payload_ratio {ratio}, but each 10 bytes take hundreds"
+        );
+        Ok(())
+    })
 }
 
 /// Never idle: no verdict on idle memory is possible.
 fn busy(cx: &Cx) -> Result<()> {
-    let (Report { json, .. }, _actor) = judged(cx, "busy", "busy")?;
-    expect_answer(&json, "not-enough-idle-time")
+    judged(cx, HOLDERS, "busy", |json, scene| {
+        expect_verdict(process(json, scene, "busy")?, "not-enough-idle-time")
+    })
 }
 
 /// `SO_RCVBUF` and `SO_SNDBUF` calls show up as limit changes with their cause.
 fn limits(cx: &Cx) -> Result<()> {
-    let (Report { json, .. }, actor) = judged(cx, "limits", "lowered-under-load")?;
-    for (label, what, to) in [("reader", "rcvbuf", 8192), ("sender", "sndbuf", 32_768)] {
-        let cookie = actor.fact(&format!("cookie.{label}"))?;
-        let socket = trace::by_cookie(&json, cookie).context("the socket is not in the report")?;
-        let limits = socket["limits"].as_array().context("no \"limits\"")?;
-        let found = limits.iter().any(|l| {
-            l["what"] == what && l["to"].as_u64() == Some(to) && l["cause"] == "setsockopt"
-        });
-        ensure!(
-            found,
-            "{label}: no setsockopt of {what} to {to} in {}",
-            socket["limits"]
-        );
-    }
-    Ok(())
+    judged(cx, HOLDERS, "limits", |json, scene| {
+        let actor = scene.actor("limits")?;
+        for (label, what, to) in [("reader", "rcvbuf", 8192), ("sender", "sndbuf", 32_768)] {
+            let cookie = actor.fact(&format!("cookie.{label}"))?;
+            let socket =
+                trace::by_cookie(json, cookie).context("the socket is not in the report")?;
+            let limits = socket["limits"].as_array().context("no \"limits\"")?;
+            let found = limits.iter().any(|l| {
+                l["what"] == what && l["to"].as_u64() == Some(to) && l["cause"] == "setsockopt"
+            });
+            ensure!(
+                found,
+                "{label}: no setsockopt of {what} to {to} in {}",
+                socket["limits"]
+            );
+        }
+        Ok(())
+    })
 }

@@ -225,7 +225,9 @@ pub(crate) fn ktls(st: &mut Stage) -> Result<()> {
     st.pause("connected")?;
     for s in [&a, &b] {
         if let Err(e) = net::set_opt(s, libc::IPPROTO_TCP, TCP_ULP, b"tls") {
-            if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT)) {
+            // Debian's 5.10 for clouds is built without; its later ones have the module.
+            let may_lack = st.host || oracle::kernel_version()? < (6, 0);
+            if may_lack && matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOPROTOOPT)) {
                 bail!(Skip(
                     "this kernel has no kTLS (module tls is not loaded)".into()
                 ));
@@ -241,7 +243,8 @@ pub(crate) fn ktls(st: &mut Stage) -> Result<()> {
             rec_seq: [0; 8],
         };
         if let Err(e) = net::set_opt(s, SOL_TLS, TLS_TX, &info) {
-            if e.raw_os_error() == Some(libc::ENOENT) {
+            // A test guest is given the modules, so there it is a mistake of the guest's.
+            if st.host && e.raw_os_error() == Some(libc::ENOENT) {
                 bail!(Skip(
                     "this kernel has no gcm(aes) for kTLS (modules gcm, ghash)".into()
                 ));
