@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::tally::{Tally, e2e_summary, libtest_line};
 use crate::{ebpf, exec, paths, vm};
 
+/// Seconds that one kernel may take: two guests may share two processors.
+const TIME_LIMIT: u64 = 30 * 60;
+
 /// How `ci` runs the virtual machines.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
@@ -43,6 +46,7 @@ pub(crate) fn ci(options: &Options) -> ExitCode {
         }
         let report = vm::run(&vm::Options {
             jobs: options.jobs,
+            time_limit: TIME_LIMIT,
             mirror: options.mirror.clone(),
             object: Some(object),
             ..vm::Options::default()

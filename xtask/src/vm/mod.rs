@@ -24,6 +24,9 @@ use crate::{exec, paths};
 
 /// Seconds that one kernel may take.
 const TIME_LIMIT: u64 = 20 * 60;
+/// How often a guest is booted again that failed before its init said a word: software
+/// emulation has been seen to fail there (`Oops: int3` while the kernel patched itself).
+const SECOND_CHANCES: usize = 2;
 /// Seconds that a guest may write nothing.
 const SILENCE_LIMIT: u64 = 5 * 60;
 
@@ -328,7 +331,9 @@ impl Lab<'_> {
             unpacked.release,
             boot.log.display()
         );
-        let run = boot.run(&mut |line| println!("[{}] {line}", kernel.name));
+        let run = boot_until_started(kernel.name, || {
+            boot.run(&mut |line| println!("[{}] {line}", kernel.name))
+        });
         if fold {
             println!("::endgroup::");
         }
@@ -345,6 +350,20 @@ impl Lab<'_> {
     fn log(&self, kernel: &str) -> PathBuf {
         self.folder.join("log").join(format!("{kernel}.log"))
     }
+}
+
+/// Boots a guest, again if it failed before its init had said anything.
+fn boot_until_started(kernel: &str, mut boot: impl FnMut() -> Result<Run>) -> Result<Run> {
+    for chance in 1..=SECOND_CHANCES {
+        let run = boot()?;
+        let Some(why) = run.false_start() else {
+            return Ok(run);
+        };
+        println!(
+            "[{kernel}] failed before its init ran ({why}); booting it again, {chance} of at most {SECOND_CHANCES}"
+        );
+    }
+    boot()
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -409,6 +428,39 @@ mod tests {
         assert_eq!(two, "sockmem.filter=idle,udp::a");
         assert!(filter_argument(&words(&["a b"])).is_err());
         assert!(filter_argument(&words(&[""])).is_err());
+    }
+
+    fn run(lines: &[&str]) -> Run {
+        let mut transcript = self::console::Transcript::default();
+        for line in lines {
+            transcript.take(line);
+        }
+        Run {
+            transcript,
+            started: lines.iter().any(|line| line.starts_with("VM-INIT:")),
+            ending: None,
+            duration: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn only_a_guest_that_never_started_is_booted_again_and_not_for_ever() {
+        let panic = "[    1.180000] Kernel panic - not syncing: Fatal exception";
+        for (runs, boots, sound) in [
+            (&[&["VM-INIT: x", "VM-VERDICT: pass 1"][..]][..], 1, true),
+            (&[&[panic], &["VM-INIT: x", "VM-VERDICT: pass 1"]], 2, true),
+            (&[&["VM-INIT: x", panic]], 1, false),
+            (&[&[panic], &[panic], &[panic]], 3, false),
+        ] {
+            let mut count = 0;
+            let last = boot_until_started("6.1", || {
+                count += 1;
+                Ok(run(runs[count - 1]))
+            })
+            .expect("a run");
+            assert_eq!(count, boots, "{runs:?}");
+            assert_eq!(last.transcript.fault(None).is_none(), sound, "{runs:?}");
+        }
     }
 
     #[test]

@@ -91,13 +91,29 @@ pub(crate) struct Boot {
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) transcript: Transcript,
+    /// Whether the guest's init said anything.
+    pub(crate) started: bool,
     /// Why the run was ended, if the guest did not end it.
     pub(crate) ending: Option<String>,
     pub(crate) duration: Duration,
 }
 
+impl Run {
+    /// What went wrong before the guest's own first program spoke: nothing that is under test
+    /// had run then.
+    pub(crate) fn false_start(&self) -> Option<String> {
+        if self.started {
+            return None;
+        }
+        self.transcript.fault(self.ending.as_deref())
+    }
+}
+
 /// How long a kernel that has failed may go on explaining itself.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// From one line to the next while the kernel boots; in software it takes some ten seconds.
+const BOOT_SILENCE: Duration = Duration::from_secs(120);
 
 /// The guest's fixed command line.
 ///
@@ -180,7 +196,12 @@ impl Boot {
         let mut ending = None;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match lines.recv_timeout(left.min(self.silence_limit)) {
+            let silence = if started {
+                self.silence_limit
+            } else {
+                self.silence_limit.min(BOOT_SILENCE)
+            };
+            match lines.recv_timeout(left.min(silence)) {
                 Ok(line) => {
                     let seconds = begin.elapsed().as_secs_f64();
                     writeln!(log, "{seconds:8.2} {line}")?;
@@ -197,7 +218,7 @@ impl Boot {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     ending = Some(if Instant::now() < deadline {
-                        let seconds = self.silence_limit.as_secs();
+                        let seconds = silence.as_secs();
                         format!("hang: nothing on the console for {seconds} s")
                     } else {
                         let seconds = begin.elapsed().as_secs();
@@ -218,6 +239,7 @@ impl Boot {
         }
         Ok(Run {
             transcript,
+            started,
             ending,
             duration: begin.elapsed(),
         })
