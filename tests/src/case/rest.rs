@@ -134,13 +134,15 @@ fn in_company(cx: &Cx, name: &str, followed: &mut Followed) -> Result<()> {
     drop(actor);
     let mut judged = Ok(());
     if let Some(before) = before {
-        let now = Audit::of(&trace.fresh_line(cx)?)?;
+        let after = trace.fresh_line(cx)?;
+        let now = Audit::of(&after)?;
         followed.audit = Some(now);
         // In the tracepoint tier changes are missed by design: only the report tells them.
         if cx.tier != Tier::Tracepoint {
             let audit = now.since(before);
             audit.print(cx, name);
-            judged = audited(audit);
+            judged = audited(audit)
+                .with_context(|| format!("since the trace began: {}", after["audit"]));
         }
     }
     let rests = played?;
