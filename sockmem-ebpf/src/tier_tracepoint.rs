@@ -99,15 +99,9 @@ fn flush(hook: u8) {
 // tcp_probe(struct sock *sk, const struct sk_buff *skb): at entry of tcp_rcv_established.
 program!("tp_btf/tcp_probe", tp_probe, |ctx| {
     if touch(arg!(ctx, 0), hook::TCP_PROBE) {
-        segment(arg!(ctx, 1));
+        truesize::arrived::<Typed>(arg!(ctx, 1));
     }
 });
-
-/// Counts a received segment that has payload beyond its TCP header.
-#[inline(always)]
-fn segment(skb: u64) {
-    truesize::received::<Typed>(skb);
-}
 
 // net_dev_queue(struct sk_buff *skb): an skb on its way down. Its sk may be a minisock;
 // only addresses in the map are read.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::programs::{Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
-use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, Settings};
+use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, SET_TRUESIZE, Settings};
 
 use super::table::{Group, Kind, Need, PROGRAMS, ProgramSpec};
 use super::trace::Trace;
@@ -157,6 +157,9 @@ fn attach_tier(
     let mut settings = options.settings;
     if cookies {
         settings.flags |= SET_COOKIE;
+    }
+    if options.truesize {
+        settings.flags |= SET_TRUESIZE;
     }
     // Hooks in every section make reading again a formality; the tracepoint tier rests on it.
     settings.resync_quiet_ns = if tier == Tier::Tracepoint {
