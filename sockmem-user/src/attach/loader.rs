@@ -321,6 +321,11 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = e.source();
     }
     log::debug!("{text}");
+    // An empty log has a title all the same.
+    let text = text
+        .trim_end()
+        .strip_suffix(". Verifier output:")
+        .unwrap_or(&text);
     let lines: Vec<_> = text
         .lines()
         .map(str::trim)

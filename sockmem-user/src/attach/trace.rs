@@ -256,12 +256,11 @@ impl Trace {
         Ok(sum)
     }
 
-    /// skbs by truesize bucket (received and allocated ones added up), and the sums of
-    /// received and of allocated ones.
+    /// Sums over received and over allocated skbs.
     ///
     /// # Errors
     /// Of the map.
-    pub fn truesize(&self) -> Result<(Vec<u64>, [TruesizeSum; 2]), MapError> {
+    pub fn truesize_sums(&self) -> Result<[TruesizeSum; 2], MapError> {
         let mut sums = [TruesizeSum::default(); 2];
         for (direction, sum) in (0u32..).zip(&mut sums) {
             for s in self.truesize_sum.get(&direction, 0)?.iter() {
@@ -271,14 +270,20 @@ impl Trace {
                 sum.max = sum.max.max(s.max);
             }
         }
+        Ok(sums)
+    }
+
+    /// skbs by truesize bucket, received and allocated ones added up. A system call per bucket.
+    ///
+    /// # Errors
+    /// Of the map.
+    pub fn truesize_buckets(&self) -> Result<Vec<u64>, MapError> {
         let mut buckets = vec![0; BUCKETS as usize];
-        if sums.iter().any(|s| s.count > 0) {
-            for index in 0..2 * BUCKETS {
-                let n: u64 = self.truesize.get(&index, 0)?.iter().sum();
-                buckets[(index % BUCKETS) as usize] += n;
-            }
+        for index in 0..2 * BUCKETS {
+            let n: u64 = self.truesize.get(&index, 0)?.iter().sum();
+            buckets[(index % BUCKETS) as usize] += n;
         }
-        Ok((buckets, sums))
+        Ok(buckets)
     }
 
     /// The audit's result, over all CPUs.

@@ -27,6 +27,8 @@ pub(super) struct Session {
     model: Model,
     ring: Ring,
     states: Vec<SockState>,
+    /// skbs counted when their histogram was last read: it is read again when there are more.
+    skbs: u64,
     /// Records that could not be decoded: a bug, counted rather than hidden.
     undecodable: u64,
     rounds: u64,
@@ -62,6 +64,7 @@ impl Session {
             model,
             ring: Ring::new(events),
             states: Vec::new(),
+            skbs: 0,
             undecodable: 0,
             rounds: 0,
             offset,
@@ -202,9 +205,17 @@ impl Session {
                 stats.pending_full
             );
         }
-        let (buckets, [received, allocated]) = self
+        let [received, allocated] = self
             .trace
-            .truesize()
+            .truesize_sums()
+            .context("reading the truesize sums")?;
+        if received.count + allocated.count == self.skbs {
+            return Ok(());
+        }
+        self.skbs = received.count + allocated.count;
+        let buckets = self
+            .trace
+            .truesize_buckets()
             .context("reading the truesize histogram")?;
         // Only received skbs carry their payload; the ratio is theirs.
         self.model.set_truesize(&TruesizeCounts {
