@@ -230,10 +230,12 @@ pub(crate) fn offsets(tokens: &[Token], registers: bool) -> Vec<String> {
                 }
             }
             // (base + 24) as *const T
-            Some("as") if tokens.get(at + 1).is_some_and(|t| t.is('*')) => {
-                if before.is_some_and(|t| t.is(')')) && has_number(group_before(tokens, at - 1)) {
-                    complain(token.line, "a pointer made from a number");
-                }
+            Some("as")
+                if tokens.get(at + 1).is_some_and(|t| t.is('*'))
+                    && before.is_some_and(|t| t.is(')'))
+                    && has_number(group_before(tokens, at - 1)) =>
+            {
+                complain(token.line, "a pointer made from a number");
             }
             _ => {}
         }
