@@ -124,9 +124,13 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     }
 });
 
-// tcp_rcv_space_adjust(struct sock *sk): while a task reads; covers splice, too.
+// tcp_rcv_space_adjust(struct sock *sk): while a task reads; covers splice, too. Only listed: it
+// comes before what was read is freed (tcp_recvmsg_locked, tcp_read_sock, net/ipv4/tcp.c).
 program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
-    touch(arg!(ctx, 0), hook::RCV_SPACE_ADJUST)
+    let sk = arg!(ctx, 0);
+    if let Some(st) = state(sk) {
+        pend(sk, st);
+    }
 });
 
 // tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)
