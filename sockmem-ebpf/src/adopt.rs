@@ -179,7 +179,7 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
         st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
     }
     read_userlocks(sk, st);
-    let counters = memory::counters::<Probed>(sk);
+    let counters = Probed::reading(sk).counters;
     let seqs = memory::seqs::<Probed>(sk, st.tcp_state);
     st.start(now, &counters, &seqs);
     if st.tcp_state == TCP_LISTEN {
