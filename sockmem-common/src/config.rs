@@ -198,7 +198,7 @@ pub struct AuditStats {
     pub miss_forward_alloc: u64,
     /// Comparisons with at least one difference.
     pub misses: u64,
-    /// `hook::*` of the last observation before the last miss.
+    /// `hook::*` of the place where the last difference was found.
     pub last_miss_hook: u64,
 }
 

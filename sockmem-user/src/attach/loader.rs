@@ -111,6 +111,8 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         }
         match result {
             Ok(mut trace) => {
+                trace.keeps_forward_alloc =
+                    !kernel::Features::from_btf(&kernel_btf).forward_alloc_is_returned();
                 trace.notes.extend(
                     resolved
                         .missing
@@ -255,7 +257,6 @@ fn load_object(
         .override_global("LAYOUT", layout, true)
         .override_global("SETTINGS", settings, true)
         .map_max_entries("SOCKS", options.max_sockets)
-        .map_max_entries("WANTED", options.max_sockets)
         .map_max_entries("EVENTS", ring)
         .load(object)
         .map_err(|e| AttachError::Object(chain(&e)))

@@ -11,13 +11,22 @@ use crate::collect::{Owners, Ring, Spec};
 use crate::decode::{Record, decode};
 use crate::facts::{Loss, Tier};
 use crate::host::clock;
-use crate::kernel;
 use crate::model::{Config, Model, ProcessFacts, TruesizeCounts, View};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+
+/// Attaching parses the kernel's types, some 20 MB for a moment, of which the allocator keeps
+/// what lies between longer-lived blocks. The hosts that this is for are short of memory.
+fn give_back_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no requirements; it gives free pages back to the system.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// A running trace.
 pub(super) struct Session {
@@ -53,9 +62,7 @@ impl Session {
             page_size: crate::host::info::page_size(),
             tier: trace.tier,
             coverage: trace.coverage.clone(),
-            keeps_forward_alloc: kernel::Btf::from_sys_fs()
-                .ok()
-                .map(|btf| !kernel::Features::from_btf(&btf).forward_alloc_is_returned()),
+            keeps_forward_alloc: Some(trace.keeps_forward_alloc),
             ..Config::default()
         });
         let mut session = Self {
@@ -71,6 +78,7 @@ impl Session {
         };
         session.learn_processes();
         session.round()?;
+        give_back_heap();
         Ok(session)
     }
 

@@ -447,7 +447,7 @@ fn target_full(e: &aya::maps::MapError) -> OwnersError {
 fn dump(pid: u32) -> Result<Vec<DiagSocket>, OwnersError> {
     let mut diag = in_netns_of(pid, SockDiag::open)??;
     let mut sockets = Vec::new();
-    diag.dump_tcp(|s| sockets.push(s.clone()))?;
+    diag.dump_tcp(|s| sockets.push(*s))?;
     Ok(sockets)
 }
 

@@ -98,7 +98,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let names: Vec<&str> = MEASUREMENTS.iter().map(|(name, _)| *name).collect();
     for name in &options.names {
         if !names.contains(&name.as_str()) {
-            bail!("there is no measurement {name:?}; known: {}", names.join(", "));
+            bail!(
+                "there is no measurement {name:?}; known: {}",
+                names.join(", ")
+            );
         }
     }
     if !exec::is_root() {

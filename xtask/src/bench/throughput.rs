@@ -120,7 +120,8 @@ fn watched(bench: &Bench, load: &Load, pid: u32, watch: Watch) -> Result<Run> {
 
 /// Rows of one load: for each figure the untraced value and the ratios, then the tracer's own cost.
 fn rows(all: &[Vec<Run>], load: &Load, watches: &[Watch], least: f64) -> Vec<Row> {
-    let of = |watch: Watch| -> Vec<&Run> { all.iter().flatten().filter(|r| r.watch == watch).collect() };
+    let of =
+        |watch: Watch| -> Vec<&Run> { all.iter().flatten().filter(|r| r.watch == watch).collect() };
     let plain = of(Watch::Nobody);
     let mut rows = Vec::new();
     let Some(first) = plain.first() else {
@@ -303,7 +304,11 @@ fn request_load(bench: &Bench, clients: usize) -> Result<Load> {
             let report: serde_json::Value =
                 serde_json::from_str(&exec::capture_text(&mut client)?)?;
             let rps = report["rps"].as_f64().context("the loader told no rate")?;
-            Ok(figures("64 bytes there and back", rps, report["p99_ms"].as_f64()))
+            Ok(figures(
+                "64 bytes there and back",
+                rps,
+                report["p99_ms"].as_f64(),
+            ))
         }),
     })
 }
