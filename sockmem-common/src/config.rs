@@ -86,6 +86,8 @@ layout! {
     skb_truesize,
     /// `sk_buff.len`, 4 bytes.
     skb_len,
+    /// `sk_buff.cb`, 48 bytes; in TCP it begins with `tcp_skb_cb.seq` and `.end_seq`, 4 bytes each.
+    skb_cb,
     /// `task_struct.tgid`, 4 bytes.
     task_tgid,
     /// `task_struct.pid`, 4 bytes.
@@ -96,7 +98,7 @@ layout! {
     userlocks_shift,
 }
 
-const _: () = assert!(size_of::<Layout>() == 36 * 4);
+const _: () = assert!(size_of::<Layout>() == 37 * 4);
 
 /// `Settings::flags`: trace every TCP socket, whoever owns it.
 pub const SET_ALL: u32 = 1;
@@ -110,6 +112,9 @@ pub const SET_AARCH64: u32 = 8;
 pub const SET_PORTS: u32 = 16;
 /// `Settings::flags`: no event per change (state and totals only); for measuring.
 pub const SET_QUIET: u32 = 32;
+
+/// `Settings::flags`: skbs are counted by truesize.
+pub const SET_TRUESIZE: u32 = 64;
 
 /// Fixed for the life of a trace; patched into `.rodata`.
 #[repr(C)]
@@ -193,7 +198,7 @@ pub struct AuditStats {
     pub miss_forward_alloc: u64,
     /// Comparisons with at least one difference.
     pub misses: u64,
-    /// `hook::*` of the last observation before the last miss.
+    /// `hook::*` of the place where the last difference was found.
     pub last_miss_hook: u64,
 }
 

@@ -66,8 +66,8 @@ hooks! {
     RETRANSMIT_SKB = 24, "tcp_retransmit_skb";
     /// Touched in a softirq, read when it ended.
     SOFTIRQ_EXIT = 26, "softirq_exit";
-    /// Touched in process context, read when the call ended or the task was switched out.
-    PROCESS_EXIT = 27, "sys_exit";
+    /// Touched in process context, read when the task was switched out.
+    PROCESS_EXIT = 27, "sched_switch";
     /// Tracepoint `tcp:tcp_destroy_sock`.
     DESTROY_SOCK = 28, "tcp_destroy_sock";
     /// Read by the baseline at attach, or when user space learned of the socket.

@@ -179,7 +179,7 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
         st.owner_comm = bpf_get_current_comm().unwrap_or([0; 16]);
     }
     read_userlocks(sk, st);
-    let counters = memory::counters::<Probed>(sk);
+    let counters = Probed::reading(sk).counters;
     let seqs = memory::seqs::<Probed>(sk, st.tcp_state);
     st.start(now, &counters, &seqs);
     if st.tcp_state == TCP_LISTEN {
@@ -202,7 +202,8 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
 pub extern "C" fn adopt_used(sk: u64, hook: u64) -> u64 {
     let Some(st) = state(sk) else { return 0 };
     let tgid = current_tgid();
-    if st.owner_kind == OWNER_PROCESS && !is_target(tgid) {
+    // Reading a socket through an iterator takes its lock: the tracer is no user of it.
+    if tgid == setting!(self_tgid) || (st.owner_kind == OWNER_PROCESS && !is_target(tgid)) {
         return 0;
     }
     st.owner_kind = OWNER_PROCESS;

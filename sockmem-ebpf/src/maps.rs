@@ -52,9 +52,10 @@ pub static PORTS: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
 #[map]
 pub static LISTENERS: HashMap<ListenKey, Listener> = HashMap::with_max_entries(1024, 0);
 
-/// Sockets that the next baseline run adopts, by cookie.
+/// Sockets that the next baseline run adopts, by cookie. User space runs it more than once where
+/// they are more.
 #[map]
-pub static WANTED: HashMap<u64, Owner> = HashMap::with_max_entries(16384, 0);
+pub static WANTED: HashMap<u64, Owner> = HashMap::with_max_entries(8192, 0);
 
 /// Everything that is streamed.
 #[map]

@@ -6,7 +6,7 @@ use sockmem_common::{OWNER_PROCESS, SockState};
 use crate::{
     adopt, emit,
     maps::{SOCKS, off, setting},
-    memory::{self, Memory},
+    memory::{self, Memory, Reading},
 };
 
 #[inline(always)]
@@ -54,10 +54,21 @@ pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
 /// `observe()` for a socket already looked up.
 #[inline(always)]
 pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context) {
+    take::<M>(sk, st, M::reading(sk), hook, context);
+}
+
+/// `update()` with a reading made already.
+#[inline(always)]
+pub fn take<M: Memory>(
+    sk: u64,
+    st: &mut SockState,
+    reading: Reading,
+    hook: u8,
+    context: Context,
+) {
     let state: u8 = M::read(sk, off!(state));
-    let counters = memory::counters::<M>(sk);
     let seqs = memory::seqs::<M>(sk, state);
-    let held = M::read::<u64>(sk, off!(socket)) != 0;
+    let Reading { counters, held, .. } = reading;
     st.tcp_state = state;
     if !held {
         if st.owner_kind == OWNER_PROCESS {

@@ -11,8 +11,8 @@ use crate::{
     arg,
     emit::count,
     maps::{PENDING, off},
-    memory::{Memory, Probed, Typed},
-    observe::{Context, destroy, state, update},
+    memory::{Memory, Typed, Windowed},
+    observe::{Context, destroy, state, take, update},
     program, truesize,
 };
 
@@ -54,11 +54,12 @@ fn pend(sk: u64, st: &mut SockState) {
 #[inline(never)]
 pub extern "C" fn flush_one(sk: u64, hook: u64) -> u64 {
     let Some(st) = state(sk) else { return 0 };
-    if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff != 0 {
+    let reading = Windowed::reading(sk);
+    if reading.owned {
         return 1;
     }
     st.pending = 0;
-    update::<Probed>(sk, st, hook as u8, Context::Any);
+    take::<Windowed>(sk, st, reading, hook as u8, Context::Any);
     0
 }
 
@@ -99,15 +100,9 @@ fn flush(hook: u8) {
 // tcp_probe(struct sock *sk, const struct sk_buff *skb): at entry of tcp_rcv_established.
 program!("tp_btf/tcp_probe", tp_probe, |ctx| {
     if touch(arg!(ctx, 0), hook::TCP_PROBE) {
-        segment(arg!(ctx, 1));
+        truesize::arrived::<Typed>(arg!(ctx, 1));
     }
 });
-
-/// Counts a received segment that has payload beyond its TCP header.
-#[inline(always)]
-fn segment(skb: u64) {
-    truesize::received::<Typed>(skb);
-}
 
 // net_dev_queue(struct sk_buff *skb): an skb on its way down. Its sk may be a minisock;
 // only addresses in the map are read.
@@ -123,9 +118,13 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     }
 });
 
-// tcp_rcv_space_adjust(struct sock *sk): while a task reads; covers splice, too.
+// tcp_rcv_space_adjust(struct sock *sk): while a task reads; covers splice, too. Only listed: it
+// comes before what was read is freed (tcp_recvmsg_locked, tcp_read_sock, net/ipv4/tcp.c).
 program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
-    touch(arg!(ctx, 0), hook::RCV_SPACE_ADJUST)
+    let sk = arg!(ctx, 0);
+    if let Some(st) = state(sk) {
+        pend(sk, st);
+    }
 });
 
 // tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)

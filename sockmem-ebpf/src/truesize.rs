@@ -1,10 +1,10 @@
 //! The allocation-size histogram: each skb's own `truesize`, counted per CPU.
 
-use sockmem_common::{BUCKETS, bucket};
+use sockmem_common::{ABSENT, BUCKETS, SET_TRUESIZE, bucket};
 
 use crate::{
     emit::add,
-    maps::{TRUESIZE, TRUESIZE_SUM, off},
+    maps::{TRUESIZE, TRUESIZE_SUM, off, setting},
     memory::Memory,
 };
 
@@ -16,6 +16,20 @@ pub fn received<M: Memory>(skb: u64) {
         M::read(skb, off!(skb_truesize)),
         M::read(skb, off!(skb_len)),
     );
+}
+
+/// A segment arrived, its header not yet pulled: `TCP_SKB_CB(skb)->end_seq - seq` (net/tcp.h) is
+/// its payload. One without is not counted: it will not be queued.
+#[inline(always)]
+pub fn arrived<M: Memory>(skb: u64) {
+    let cb = off!(skb_cb);
+    if cb == ABSENT || setting!(flags) & SET_TRUESIZE == 0 {
+        return;
+    }
+    let payload = M::read::<u32>(skb, cb + 4).wrapping_sub(M::read(skb, cb));
+    if payload != 0 {
+        tally(0, M::read(skb, off!(skb_truesize)), payload);
+    }
 }
 
 /// An skb was allocated for a traced socket to write to; it has no payload yet.

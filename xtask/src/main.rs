@@ -3,6 +3,7 @@
 //! One file per subject; this one only names the commands. What each needs is
 //! in `docs/DEVELOPING.md`.
 
+mod bench;
 mod ci;
 mod ebpf;
 mod exec;
@@ -34,6 +35,8 @@ enum Command {
     Test,
     /// `test`, then the eBPF object rebuilt from source and tried on every kernel
     Ci(ci::Options),
+    /// Measure what tracing costs, and print it as a table
+    Bench(bench::Options),
     /// Install what the other commands need, on Debian and as root
     Setup(setup::Options),
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Vm(options) => vm::run(&options).and_then(vm::Report::into_result),
         Command::Test => return ci::test(),
         Command::Ci(options) => return ci::ci(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Setup(options) => setup::run(&options),
     };
     match done {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::programs::{Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
-use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, Settings};
+use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, SET_TRUESIZE, Settings};
 
 use super::table::{Group, Kind, Need, PROGRAMS, ProgramSpec};
 use super::trace::Trace;
@@ -111,6 +111,8 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         }
         match result {
             Ok(mut trace) => {
+                trace.keeps_forward_alloc =
+                    !kernel::Features::from_btf(&kernel_btf).forward_alloc_is_returned();
                 trace.notes.extend(
                     resolved
                         .missing
@@ -157,6 +159,9 @@ fn attach_tier(
     let mut settings = options.settings;
     if cookies {
         settings.flags |= SET_COOKIE;
+    }
+    if options.truesize {
+        settings.flags |= SET_TRUESIZE;
     }
     // Hooks in every section make reading again a formality; the tracepoint tier rests on it.
     settings.resync_quiet_ns = if tier == Tier::Tracepoint {
@@ -252,7 +257,6 @@ fn load_object(
         .override_global("LAYOUT", layout, true)
         .override_global("SETTINGS", settings, true)
         .map_max_entries("SOCKS", options.max_sockets)
-        .map_max_entries("WANTED", options.max_sockets)
         .map_max_entries("EVENTS", ring)
         .load(object)
         .map_err(|e| AttachError::Object(chain(&e)))
@@ -318,6 +322,11 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = e.source();
     }
     log::debug!("{text}");
+    // An empty log has a title all the same.
+    let text = text
+        .trim_end()
+        .strip_suffix(". Verifier output:")
+        .unwrap_or(&text);
     let lines: Vec<_> = text
         .lines()
         .map(str::trim)

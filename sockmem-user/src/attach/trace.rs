@@ -15,6 +15,9 @@ use super::loader::{AttachError, iterator};
 use super::table::ProgramSpec;
 use crate::facts::{Coverage, Tier};
 
+/// Entries of `WANTED` (`sockmem-ebpf/src/maps.rs`).
+const WANTED_AT_ONCE: usize = 8192;
+
 /// An attached program, as `doctor` and the bench list it.
 #[derive(Clone, Debug)]
 pub struct ProgramInfo {
@@ -40,6 +43,8 @@ pub struct Trace {
     pub notes: Vec<String>,
     /// What was patched into the programs.
     pub settings: Settings,
+    /// Whether this kernel keeps `forward_alloc` on drained sockets (before 6.0).
+    pub keeps_forward_alloc: bool,
     attached: Vec<&'static ProgramSpec>,
     resync: MapIterLink,
     events: Option<RingBuf<MapData>>,
@@ -109,6 +114,7 @@ impl Trace {
             coverage,
             notes,
             settings,
+            keeps_forward_alloc: false,
             attached,
             resync,
             events: Some(take(&mut ebpf, "EVENTS")?),
@@ -169,21 +175,28 @@ impl Trace {
     /// # Errors
     /// Of the map or of the iterator, as one sentence.
     pub fn adopt(&mut self, wanted: &[(u64, Owner)]) -> Result<(), AttachError> {
-        let map = |e: MapError| AttachError::Map {
-            name: "WANTED",
-            why: e.to_string(),
-        };
-        for (cookie, owner) in wanted {
-            self.wanted.insert(cookie, owner, 0).map_err(map)?;
-        }
-        let result = self.walk_tcp();
-        for (cookie, _) in wanted {
-            let _ = self.wanted.remove(cookie);
-        }
-        result.map_err(|why| AttachError::Map {
+        let failed = |why: String| AttachError::Map {
             name: "WANTED",
             why,
-        })
+        };
+        let mut chunks = wanted.chunks(WANTED_AT_ONCE);
+        loop {
+            // One walk at least: with SET_ALL it adopts what nobody asked for by cookie.
+            let chunk = chunks.next().unwrap_or_default();
+            for (cookie, owner) in chunk {
+                self.wanted
+                    .insert(cookie, owner, 0)
+                    .map_err(|e| failed(e.to_string()))?;
+            }
+            let result = self.walk_tcp();
+            for (cookie, _) in chunk {
+                let _ = self.wanted.remove(cookie);
+            }
+            result.map_err(failed)?;
+            if chunks.len() == 0 {
+                return Ok(());
+            }
+        }
     }
 
     fn walk_tcp(&mut self) -> Result<(), String> {
@@ -256,12 +269,11 @@ impl Trace {
         Ok(sum)
     }
 
-    /// skbs by truesize bucket (received and allocated ones added up), and the sums of
-    /// received and of allocated ones.
+    /// Sums over received and over allocated skbs.
     ///
     /// # Errors
     /// Of the map.
-    pub fn truesize(&self) -> Result<(Vec<u64>, [TruesizeSum; 2]), MapError> {
+    pub fn truesize_sums(&self) -> Result<[TruesizeSum; 2], MapError> {
         let mut sums = [TruesizeSum::default(); 2];
         for (direction, sum) in (0u32..).zip(&mut sums) {
             for s in self.truesize_sum.get(&direction, 0)?.iter() {
@@ -271,14 +283,20 @@ impl Trace {
                 sum.max = sum.max.max(s.max);
             }
         }
+        Ok(sums)
+    }
+
+    /// skbs by truesize bucket, received and allocated ones added up. A system call per bucket.
+    ///
+    /// # Errors
+    /// Of the map.
+    pub fn truesize_buckets(&self) -> Result<Vec<u64>, MapError> {
         let mut buckets = vec![0; BUCKETS as usize];
-        if sums.iter().any(|s| s.count > 0) {
-            for index in 0..2 * BUCKETS {
-                let n: u64 = self.truesize.get(&index, 0)?.iter().sum();
-                buckets[(index % BUCKETS) as usize] += n;
-            }
+        for index in 0..2 * BUCKETS {
+            let n: u64 = self.truesize.get(&index, 0)?.iter().sum();
+            buckets[(index % BUCKETS) as usize] += n;
         }
-        Ok((buckets, sums))
+        Ok(buckets)
     }
 
     /// The audit's result, over all CPUs.

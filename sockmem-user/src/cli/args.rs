@@ -15,8 +15,8 @@ use super::units;
 use crate::model::Tier;
 use crate::sinks::fields;
 
-/// Sockets that are traced at once, unless told otherwise.
-pub const DEFAULT_MAX_SOCKETS: u32 = 65_536;
+/// Sockets that can be traced at once on a host with few, unless told otherwise.
+pub const LEAST_MAX_SOCKETS: u32 = 8192;
 /// Bytes of the ring buffer, unless told otherwise.
 pub const DEFAULT_RING_SIZE: u32 = 4 << 20;
 const MIN_RING_SIZE: u32 = 4096;
@@ -154,9 +154,10 @@ pub struct LiveArgs {
     /// Kind of hooks; `auto` is the best that the kernel allows
     #[arg(long, value_enum, value_name = "KIND", default_value_t = TierChoice::Auto, help_heading = "Trace")]
     pub tier: TierChoice,
-    /// Sockets that can be traced at once; more are counted and reported as not traced
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_MAX_SOCKETS, value_parser = clap::value_parser!(u32).range(1..), help_heading = "Trace")]
-    pub max_sockets: u32,
+    /// Sockets that can be traced at once, about 0.5 KiB each; more are counted and reported as
+    /// not traced [default: twice the TCP sockets of the host, at least 8192]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Trace")]
+    pub max_sockets: Option<u32>,
     /// Size of the buffer between kernel and user space: a power of two from 4KiB to 1GiB
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = parse_ring_size, help_heading = "Trace")]
     pub ring_size: u32,

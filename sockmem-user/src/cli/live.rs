@@ -11,12 +11,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::args::{Format, LiveArgs, Output};
+use super::args::{Format, LEAST_MAX_SOCKETS, LiveArgs, Output};
 use super::exit::Exit;
 use super::run::{host_facts, tracing_refused};
 use super::session::Session;
 use crate::attach::Options;
 use crate::collect::Spec;
+use crate::host::sockstat::Sums;
 use crate::model::View;
 use crate::sinks::look::{Look, utf8_locale};
 use crate::sinks::plain::{self, DEFAULT_ROWS, Plain};
@@ -39,7 +40,7 @@ pub(super) fn default_options() -> Options {
             wakeup_bytes: WAKEUP_BYTES,
             resync_quiet_ns: 0,
         },
-        max_sockets: super::args::DEFAULT_MAX_SOCKETS,
+        max_sockets: LEAST_MAX_SOCKETS,
         ring_bytes: super::args::DEFAULT_RING_SIZE,
         truesize: true,
         audit: false,
@@ -112,11 +113,19 @@ fn options(args: &LiveArgs) -> Options {
     if !args.target.ports.is_empty() {
         options.settings.flags |= SET_PORTS;
     }
-    options.max_sockets = args.max_sockets;
+    options.max_sockets = args.max_sockets.unwrap_or_else(roomy);
     options.ring_bytes = args.ring_size;
     options.truesize = !args.no_truesize;
     options.audit = args.audit;
     options
+}
+
+/// Twice the TCP sockets that there are now, in whatever namespace and state.
+fn roomy() -> u32 {
+    let there = Sums::read().map_or(0, |sums| sums.v4.tcp.alloc);
+    u32::try_from(there.saturating_mul(2))
+        .unwrap_or(u32::MAX / 2)
+        .max(LEAST_MAX_SOCKETS)
 }
 
 fn spec(args: &LiveArgs) -> Spec {

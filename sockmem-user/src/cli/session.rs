@@ -11,13 +11,22 @@ use crate::collect::{Owners, Ring, Spec};
 use crate::decode::{Record, decode};
 use crate::facts::{Loss, Tier};
 use crate::host::clock;
-use crate::kernel;
 use crate::model::{Config, Model, ProcessFacts, TruesizeCounts, View};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+
+/// Attaching parses the kernel's types, some 20 MB for a moment, of which the allocator keeps
+/// what lies between longer-lived blocks. The hosts that this is for are short of memory.
+fn give_back_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim has no requirements; it gives free pages back to the system.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
 
 /// A running trace.
 pub(super) struct Session {
@@ -27,6 +36,8 @@ pub(super) struct Session {
     model: Model,
     ring: Ring,
     states: Vec<SockState>,
+    /// skbs counted when their histogram was last read: it is read again when there are more.
+    skbs: u64,
     /// Records that could not be decoded: a bug, counted rather than hidden.
     undecodable: u64,
     rounds: u64,
@@ -51,9 +62,7 @@ impl Session {
             page_size: crate::host::info::page_size(),
             tier: trace.tier,
             coverage: trace.coverage.clone(),
-            keeps_forward_alloc: kernel::Btf::from_sys_fs()
-                .ok()
-                .map(|btf| !kernel::Features::from_btf(&btf).forward_alloc_is_returned()),
+            keeps_forward_alloc: Some(trace.keeps_forward_alloc),
             ..Config::default()
         });
         let mut session = Self {
@@ -62,12 +71,14 @@ impl Session {
             model,
             ring: Ring::new(events),
             states: Vec::new(),
+            skbs: 0,
             undecodable: 0,
             rounds: 0,
             offset,
         };
         session.learn_processes();
         session.round()?;
+        give_back_heap();
         Ok(session)
     }
 
@@ -202,9 +213,17 @@ impl Session {
                 stats.pending_full
             );
         }
-        let (buckets, [received, allocated]) = self
+        let [received, allocated] = self
             .trace
-            .truesize()
+            .truesize_sums()
+            .context("reading the truesize sums")?;
+        if received.count + allocated.count == self.skbs {
+            return Ok(());
+        }
+        self.skbs = received.count + allocated.count;
+        let buckets = self
+            .trace
+            .truesize_buckets()
             .context("reading the truesize histogram")?;
         // Only received skbs carry their payload; the ratio is theirs.
         self.model.set_truesize(&TruesizeCounts {

@@ -190,10 +190,10 @@ impl Owners {
     /// `OwnersError`.
     pub fn start(&mut self, trace: &mut Trace) -> Result<(), OwnersError> {
         for pid in self.processes.keys() {
-            trace.add_target(*pid).map_err(target_full)?;
+            trace.add_target(*pid).map_err(|e| target_full(&e))?;
         }
         for port in &self.spec.ports {
-            trace.add_port(*port).map_err(target_full)?;
+            trace.add_port(*port).map_err(|e| target_full(&e))?;
         }
         let namespaces = self.namespaces();
         let mut listeners_found = HashSet::new();
@@ -213,10 +213,10 @@ impl Owners {
     fn namespaces(&self) -> BTreeMap<u64, u32> {
         let mut map: BTreeMap<u64, u32> = BTreeMap::new();
         let own = std::process::id();
-        if self.spec.all || !self.spec.ports.is_empty() || !self.spec.listeners.is_empty() {
-            if let Ok(inode) = self.procfs.netns_inode(own) {
-                map.insert(inode, own);
-            }
+        let everybody =
+            self.spec.all || !self.spec.ports.is_empty() || !self.spec.listeners.is_empty();
+        if everybody && let Ok(inode) = self.procfs.netns_inode(own) {
+            map.insert(inode, own);
         }
         if self.spec.all {
             for pid in self.procfs.pids().unwrap_or_default() {
@@ -357,7 +357,7 @@ impl Owners {
     ) -> Result<Vec<u32>, OwnersError> {
         let new = self.find_more(false)?;
         for pid in &new {
-            trace.add_target(*pid).map_err(target_full)?;
+            trace.add_target(*pid).map_err(|e| target_full(&e))?;
         }
         let known: HashSet<u64> = traced
             .iter()
@@ -435,7 +435,7 @@ impl Owners {
     }
 }
 
-fn target_full(e: aya::maps::MapError) -> OwnersError {
+fn target_full(e: &aya::maps::MapError) -> OwnersError {
     AttachError::Map {
         name: "TARGETS",
         why: e.to_string(),
@@ -447,7 +447,7 @@ fn target_full(e: aya::maps::MapError) -> OwnersError {
 fn dump(pid: u32) -> Result<Vec<DiagSocket>, OwnersError> {
     let mut diag = in_netns_of(pid, SockDiag::open)??;
     let mut sockets = Vec::new();
-    diag.dump_tcp(|s| sockets.push(s.clone()))?;
+    diag.dump_tcp(|s| sockets.push(*s))?;
     Ok(sockets)
 }
 

@@ -72,6 +72,7 @@ layouts! {
     skb_sk: 24 24 24 24 24;
     skb_truesize: 208 216 216 208 216;
     skb_len: 112 112 112 112 112;
+    skb_cb: 40 40 40 40 40;
     task_tgid: 2236 2420 2436 1268 2812;
     task_pid: 2232 2416 2432 1264 2808;
     userlocks: 536 512 243 243 243;
@@ -272,11 +273,13 @@ impl Kernel {
             8,
             &[at(0, "sk", sock_ptr), at(0, "ip_defrag_offset", c.int)],
         );
+        let cb = b.array(c.u8, 48);
         b.structure(
             "sk_buff",
             232,
             &[
                 at(l.skb_sk, "", owner),
+                at(l.skb_cb, "cb", cb),
                 at(l.skb_len, "len", c.u32),
                 at(l.skb_truesize, "truesize", c.u32),
             ],

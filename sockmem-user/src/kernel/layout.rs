@@ -105,6 +105,7 @@ fn mismatch(field: &Field<'_>, want: &Want) -> Option<String> {
     let fits = match want {
         Want::Integer(bytes) => field.shape == Shape::Integer && field.size_bytes == *bytes,
         Want::Bytes(bytes) => field.shape == Shape::Composite && field.size_bytes == *bytes,
+        Want::Array(bytes) => field.shape == Shape::Array && field.size_bytes == *bytes,
         Want::Pointer(name) => field.is_pointer() && field.pointee == Some(*name),
     };
     if fits {

@@ -157,7 +157,8 @@ pub fn write_text(
             hang(look, &look.foreign(&row.fact), indent)
         )?;
         if row.status != Status::Pass {
-            let mut under = vec![("needed for", &row.need)];
+            let mut under = Vec::new();
+            under.extend((!row.need.is_empty()).then_some(("needed for", &row.need)));
             under.extend(row.fix.as_ref().map(|fix| ("fix", fix)));
             for (what, words) in under {
                 let line = format!("{what}: {}", look.foreign(words));

@@ -48,9 +48,14 @@ pub(super) fn coverage_fact(view: &View) -> Fact {
     } else if sampled.is_empty() {
         (Style::Plain, "every counter exact".to_owned())
     } else {
+        let others = if sampled.len() == view.coverage.len() {
+            ""
+        } else {
+            "; the others exact"
+        };
         (
             Style::Warn,
-            format!("sampled (~): {}; the others exact", sampled.join(", ")),
+            format!("sampled (~): {}{others}", sampled.join(", ")),
         )
     }
 }
@@ -76,8 +81,8 @@ pub(super) fn loss_facts(loss: &Loss) -> Vec<Fact> {
         facts.push((
             Style::Bad,
             format!(
-                "{} NOT TRACED: state map full; raise --max-sockets",
-                text::counted(loss.dropped_map, "socket", "sockets")
+                "sockets are NOT TRACED: the state map was full {}; raise --max-sockets",
+                text::counted(loss.dropped_map, "time", "times")
             ),
         ));
     }

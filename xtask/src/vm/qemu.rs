@@ -52,7 +52,15 @@ fn starts_with_kvm(qemu: &Path) -> bool {
     let mut command = Command::new(qemu);
     command
         .args([
-            "-accel", "kvm", "-cpu", "max", "-smp", "2", "-m", "256", "-S",
+            "-accel",
+            "kvm",
+            "-cpu",
+            "max,la57=off",
+            "-smp",
+            "2",
+            "-m",
+            "256",
+            "-S",
         ])
         .args(["-nodefaults", "-display", "none", "-monitor", "stdio"])
         .stdin(Stdio::piped())
@@ -115,13 +123,17 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// From one line to the next while the kernel boots; in software it takes some ten seconds.
 const BOOT_SILENCE: Duration = Duration::from_secs(120);
 
+/// Everything but five-level page tables: emulated, they and the mitigations (`COMMAND_LINE`)
+/// cost a third of the time (attaching three tiers on 6.12: 19.8 s with both, 13.6 s without).
+const CPU: &str = "max,la57=off";
+
 /// The guest's fixed command line.
 ///
 /// `quiet` would hide warnings (it shows only what is more severe), `loglevel=5`
 /// behind it shows them. The lockup detector waits longer than by default
 /// (20 s): in software emulation on a busy host a processor can stand still for
 /// that long through no fault of the guest.
-const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic \
+const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=5 panic=-1 oops=panic mitigations=off \
      watchdog_thresh=30 rcupdate.rcu_cpu_stall_timeout=60 net.ifnames=0";
 
 impl Boot {
@@ -137,7 +149,12 @@ impl Boot {
             None => Command::new(&self.qemu),
         };
         command
-            .args(["-accel", self.accelerator.argument(), "-cpu", "max"])
+            .args([
+                "-accel",
+                self.accelerator.argument(),
+                "-cpu",
+                "max,la57=off",
+            ])
             .args(["-smp", "2", "-m", "1536"])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-serial", "stdio", "-monitor", "none"])

@@ -43,7 +43,7 @@ fn defaults() {
     assert_eq!(args.duration, None);
     assert_eq!(
         (args.ring_size, args.max_sockets),
-        (DEFAULT_RING_SIZE, DEFAULT_MAX_SOCKETS)
+        (DEFAULT_RING_SIZE, None)
     );
     assert_eq!((args.tier.tier(), args.output.format), (None, Format::Text));
     assert!(!args.exact && !args.plain && !args.audit && !args.no_truesize);
@@ -92,7 +92,7 @@ fn every_option_arrives() {
     );
     assert_eq!(
         (args.tier.tier(), args.ring_size, args.max_sockets),
-        (Some(Tier::Kprobe), 65_536, 10)
+        (Some(Tier::Kprobe), 65_536, Some(10))
     );
     assert_eq!((args.output.verbose, args.output.ascii), (2, true));
     assert_eq!(

@@ -15,6 +15,8 @@ pub(super) enum Want {
     Integer(u32),
     /// A struct or union of so many bytes, copied whole.
     Bytes(u32),
+    /// An array of so many bytes.
+    Array(u32),
     /// A pointer to a type of that name.
     Pointer(&'static str),
 }
@@ -24,6 +26,7 @@ impl std::fmt::Display for Want {
         match self {
             Want::Integer(bytes) => write!(f, "an integer of {bytes} bytes"),
             Want::Bytes(bytes) => write!(f, "a struct of {bytes} bytes"),
+            Want::Array(bytes) => write!(f, "an array of {bytes} bytes"),
             Want::Pointer(name) => write!(f, "a pointer to {name}"),
         }
     }
@@ -68,7 +71,7 @@ macro_rules! rows {
 }
 
 use Need::{Optional, Required};
-use Want::{Bytes, Integer, Pointer};
+use Want::{Array, Bytes, Integer, Pointer};
 
 const IPV4: &str = "IPv4 addresses of sockets";
 const IPV6: &str = "IPv6 addresses of sockets";
@@ -132,6 +135,7 @@ pub(super) const TABLE: &[Row] = rows! {
         Optional("changes seen while sending, where only tracepoints are available");
     skb_truesize = "sk_buff" "truesize", Integer(4), Optional(TRUESIZE);
     skb_len = "sk_buff" "len", Integer(4), Optional(TRUESIZE);
+    skb_cb = "sk_buff" "cb", Array(48), Optional(TRUESIZE);
     task_tgid = "task_struct" "tgid", Integer(4), Optional(FOLLOW);
     task_pid = "task_struct" "pid", Integer(4), Optional(FOLLOW);
 };

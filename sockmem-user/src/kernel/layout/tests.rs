@@ -84,7 +84,7 @@ fn a_missing_optional_field_costs_its_feature() {
         ("out_of_order_queue", vec!["ofo_root"], "out-of-order"),
         (
             "sk_buff",
-            vec!["skb_sk", "skb_truesize", "skb_len"],
+            vec!["skb_sk", "skb_truesize", "skb_len", "skb_cb"],
             "while sending",
         ),
     ];
