@@ -238,7 +238,16 @@ fn tiny(cx: &Cx) -> Result<()> {
 /// Never idle: no verdict on idle memory is possible.
 fn busy(cx: &Cx) -> Result<()> {
     judged(cx, HOLDERS, "busy", |json, scene| {
-        expect_verdict(process(json, scene, "busy")?, "not-enough-idle-time")
+        let outcome = expect_verdict(process(json, scene, "busy")?, "not-enough-idle-time");
+        // Its memory changes with every message; a workload that stands still proves nothing.
+        let actor = scene.actor("busy")?;
+        let first = actor.report(cx)?;
+        let mut moves = false;
+        for _ in 0..50 {
+            moves = moves || actor.report(cx)? != first;
+        }
+        ensure!(moves, "the busy workload stands still at {first:?}");
+        outcome
     })
 }
 
