@@ -97,10 +97,10 @@ pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
 /// Makes sure that a traced socket has its cookie.
 #[inline(always)]
 pub fn give_cookie<M: Memory>(sk: u64) {
-    if let Some(st) = state(sk) {
-        if st.cookie == 0 {
-            st.cookie = cookie::<M>(sk);
-        }
+    if let Some(st) = state(sk)
+        && st.cookie == 0
+    {
+        st.cookie = cookie::<M>(sk);
     }
 }
 
@@ -155,7 +155,8 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
         return 0;
     };
     // SAFETY: `blank` is a map value that nobody writes.
-    let inserted = SOCKS.insert(sk, unsafe { &*blank }, NOEXIST);
+    let blank: &SockState = unsafe { &*blank };
+    let inserted = SOCKS.insert(sk, blank, NOEXIST);
     let Some(st) = SOCKS.get_ptr_mut(sk) else {
         count!(dropped_map);
         debug!(&LogContext, "state map full: a socket is not traced");

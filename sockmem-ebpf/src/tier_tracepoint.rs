@@ -78,7 +78,7 @@ fn flush(hook: u8) {
     // The list is rebuilt in place; its length lives in the map and not in a register, so that
     // the verifier need not follow each of its values through the loop.
     let kept = &raw mut list.len;
-    // SAFETY (here and below): `kept` points into the map value.
+    // SAFETY: `kept` points into the map value (here and below).
     unsafe { core::ptr::write_volatile(kept, 0) };
     let mut i = 0usize;
     while i < PENDING_SLOTS {
@@ -129,7 +129,7 @@ program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
 
 // tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)
 program!("tp_btf/tcp_retransmit_skb", tp_retransmit, |ctx| {
-    touch(arg!(ctx, 0), hook::RETRANSMIT_SKB)
+    touch(arg!(ctx, 0), hook::RETRANSMIT_SKB);
 });
 
 // sock_send_length(struct sock *sk, int ret, int flags): after the protocol's sendmsg has
