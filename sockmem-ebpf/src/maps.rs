@@ -32,6 +32,15 @@ pub static SETTINGS: Settings = Settings {
 #[map]
 pub static SOCKS: HashMap<u64, SockState> = HashMap::with_max_entries(16384, 0);
 
+/// How many entries of `SOCKS` fall into each slot (`observe::slot`): spares the sockets of
+/// everybody else the hash look-up. Never below the truth; an entry that user space removes
+/// stays counted, which costs a look-up now and then.
+#[map]
+pub static SLOTS: Array<u64> = Array::with_max_entries(SLOT_COUNT, 0);
+
+/// A power of two.
+pub const SLOT_COUNT: u32 = 8192;
+
 /// Final states whose life-cycle record did not fit into the ring, by `SockState::id`.
 #[map]
 pub static GRAVES: HashMap<u64, SockState> = HashMap::with_max_entries(4096, 0);

@@ -31,6 +31,8 @@ pub trait Memory {
     fn tcp_sock(sk: u64) -> u64;
     /// The address as a mere number, for functions that take integers only.
     fn number(sk: u64) -> u64;
+    /// `sk` minus the address `base`, which is a pointer to a map's value.
+    fn distance(sk: u64, base: u64) -> u64;
 
     /// The memory counters of `sk`, and who has it.
     #[inline(always)]
@@ -123,6 +125,12 @@ impl Memory for Typed {
         }
         number
     }
+
+    #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        // The one operation on two pointers that the verifier admits; the result is a number.
+        sk.wrapping_sub(base)
+    }
 }
 
 /// `bpf_probe_read_kernel`, for addresses that are mere numbers (kprobes, addresses from a map).
@@ -158,6 +166,11 @@ impl Memory for Probed {
         sk
     }
 
+    #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        sk.wrapping_sub(Typed::number(base))
+    }
+
 }
 
 /// `Probed`, with what is read of a socket each time copied in two parts; for programs that run
@@ -180,6 +193,11 @@ impl Memory for Windowed {
     #[inline(always)]
     fn number(sk: u64) -> u64 {
         sk
+    }
+
+    #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        sk.wrapping_sub(Typed::number(base))
     }
 
     #[inline(always)]
