@@ -155,7 +155,10 @@ mod tests {
             row.sample.as_ref().map(|s| s.median)
         };
         assert_eq!(find("ours / theirs: changed, with an event"), Some(0.25));
-        assert_eq!(find("ours / theirs: all programs, there and back"), Some(0.25));
+        assert_eq!(
+            find("ours / theirs: all programs, there and back"),
+            Some(0.25)
+        );
         assert_eq!(find("ours / theirs: socket not traced"), None);
     }
 }

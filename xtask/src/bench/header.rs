@@ -21,12 +21,19 @@ impl Header {
     }
 
     pub(crate) fn json(&self) -> Value {
-        self.0.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>().into()
+        self.0
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), json!(v)))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 }
 
 fn line(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 /// Model name of the first processor.
@@ -34,7 +41,10 @@ fn processor() -> String {
     line("/proc/cpuinfo")
         .lines()
         .find_map(|l| l.strip_prefix("model name"))
-        .map_or_else(|| "-".into(), |l| l.trim_start_matches([':', '\t', ' ']).to_owned())
+        .map_or_else(
+            || "-".into(),
+            |l| l.trim_start_matches([':', '\t', ' ']).to_owned(),
+        )
 }
 
 /// First line that a program prints about its version; what to install where it is missing.
@@ -54,8 +64,14 @@ pub(crate) fn gather(bench: &Bench) -> Result<Header> {
         ("processors", format!("{cpus} × {}", processor())),
         ("load before", line("/proc/loadavg")),
         ("hooks", tier),
-        ("commit", commit.map_or_else(|_| "-".into(), |c| c.trim().to_owned())),
-        ("redis", version("redis-server", "redis-server", "--version")),
+        (
+            "commit",
+            commit.map_or_else(|_| "-".into(), |c| c.trim().to_owned()),
+        ),
+        (
+            "redis",
+            version("redis-server", "redis-server", "--version"),
+        ),
         ("iperf3", version("iperf3", "iperf3", "--version")),
         ("bpftrace", version("bpftrace", "bpftrace", "--version")),
         (

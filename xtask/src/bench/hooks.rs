@@ -12,9 +12,21 @@ const CASES: &[(&str, &str, Option<f64>)] = &[
     ("filtered", "socket not traced: send", Some(25.0)),
     ("filtered_read", "socket not traced: read", Some(25.0)),
     ("unchanged", "traced, nothing changed: send", Some(25.0)),
-    ("unchanged_read", "traced, nothing changed: read", Some(25.0)),
-    ("changed_quiet", "changed, state updated, no event", Some(70.0)),
-    ("coalesced", "changed, merged into a later event", Some(70.0)),
+    (
+        "unchanged_read",
+        "traced, nothing changed: read",
+        Some(25.0),
+    ),
+    (
+        "changed_quiet",
+        "changed, state updated, no event",
+        Some(70.0),
+    ),
+    (
+        "coalesced",
+        "changed, merged into a later event",
+        Some(70.0),
+    ),
     ("event", "changed, with an event (exact)", Some(160.0)),
     ("event_reader", "the same while the ring is read", None),
 ];
@@ -68,7 +80,9 @@ pub(crate) fn per_request(listing: &Value) -> Option<f64> {
 
 /// The list of programs, in the order of the time spent.
 fn programs(results: &Value) -> Vec<Row> {
-    let listings = results["listings"].as_array().map_or(&[][..], Vec::as_slice);
+    let listings = results["listings"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     let all = |listing: &Value| listing["programs"].as_array().cloned().unwrap_or_default();
     let Some(mut first) = listings.first().map(all) else {
         return Vec::new();

@@ -26,14 +26,23 @@ pub(crate) fn fleet(bench: &Bench, sockets: usize) -> Result<Ended> {
     let fleet = Ended(child);
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    ensure!(line.trim() == "ready", "{sockets} sockets could not be opened");
+    ensure!(
+        line.trim() == "ready",
+        "{sockets} sockets could not be opened"
+    );
     Ok(fleet)
 }
 
 /// A `Vm…` line of `/proc/PID/status`, in bytes.
 fn status(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|l| l.strip_prefix(name))?;
-    let kib: u64 = line.trim_start_matches(':').trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: u64 = line
+        .trim_start_matches(':')
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     Some(kib * 1024)
 }
 
@@ -58,7 +67,10 @@ fn map(fdinfo: &str) -> Option<(u32, u64)> {
             .find_map(|l| l.strip_prefix(name))
             .map(str::trim)
     };
-    Some((field("map_id:")?.parse().ok()?, field("memlock:")?.parse().ok()?))
+    Some((
+        field("map_id:")?.parse().ok()?,
+        field("memlock:")?.parse().ok()?,
+    ))
 }
 
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
@@ -74,7 +86,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
             std::thread::sleep(Duration::from_millis(3500));
             let path = format!("/proc/{}/status", tracer.pid());
             let text = std::fs::read_to_string(path)?;
-            let of = |name| status(&text, name).map(|b| b as f64).context("no such line");
+            let of = |name| {
+                status(&text, name)
+                    .map(|b| b as f64)
+                    .context("no such line")
+            };
             own[i].push(of("VmRSS")?);
             peak[i].push(of("VmHWM")?);
             kernel[i].push(maps(tracer.pid())? as f64);
@@ -84,7 +100,11 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let sample = |v: &[f64]| Sample::of(v.iter().map(|b| b / MIB));
     let mut rows = Vec::new();
     for (i, sockets) in counts.iter().enumerate() {
-        let row = Row::new(format!("VmRSS at {sockets} sockets"), "MiB", sample(&own[i]));
+        let row = Row::new(
+            format!("VmRSS at {sockets} sockets"),
+            "MiB",
+            sample(&own[i]),
+        );
         rows.push(if *sockets == 2_000 {
             // 20 MB.
             row.target(Target::AtMost(20e6 / MIB))
@@ -100,8 +120,12 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let beyond = own[2].iter().zip(&own[1]);
     let per_socket = beyond.map(|(more, less)| (more - less) / (counts[2] - counts[1]) as f64);
     rows.push(
-        Row::new("VmRSS per socket beyond 2,000", "bytes", Sample::of(per_socket))
-            .target(Target::AtMost(300.0)),
+        Row::new(
+            "VmRSS per socket beyond 2,000",
+            "bytes",
+            Sample::of(per_socket),
+        )
+        .target(Target::AtMost(300.0)),
     );
     for (i, sockets) in counts.iter().enumerate() {
         rows.push(

@@ -15,7 +15,10 @@ pub(crate) struct Line {
 
 /// Splits a line of quoted fields.
 fn fields(line: &str) -> Vec<&str> {
-    line.trim().split(',').map(|f| f.trim().trim_matches('"')).collect()
+    line.trim()
+        .split(',')
+        .map(|f| f.trim().trim_matches('"'))
+        .collect()
 }
 
 /// Its table. Columns are found by their names.

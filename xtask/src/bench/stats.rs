@@ -52,7 +52,10 @@ mod tests {
     #[test]
     fn the_middle_of_odd_and_even_numbers() {
         let odd = Sample::of([3.0, 1.0, 10.0]).unwrap();
-        assert_eq!((odd.median, odd.min, odd.max, odd.runs), (3.0, 1.0, 10.0, 3));
+        assert_eq!(
+            (odd.median, odd.min, odd.max, odd.runs),
+            (3.0, 1.0, 10.0, 3)
+        );
         assert_eq!(Sample::of([1.0, 2.0, 4.0, 100.0]).unwrap().median, 3.0);
     }
 

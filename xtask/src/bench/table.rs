@@ -162,7 +162,10 @@ mod tests {
         let row = Row::new("x", "ns", None).target(Target::AtMost(1.0));
         assert_eq!(row.verdict(), None);
         let text = text("g", &[row.note("no such tool")]);
-        assert!(text.contains("| x | - |") && text.contains("no such tool"), "{text}");
+        assert!(
+            text.contains("| x | - |") && text.contains("no such tool"),
+            "{text}"
+        );
     }
 
     #[test]

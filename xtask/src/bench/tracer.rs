@@ -103,7 +103,10 @@ impl Tracer {
             bail!("sockmem-trace ended with {status}");
         }
         let text = std::fs::read_to_string(&self.output).context("the trace's lines")?;
-        let last = text.lines().next_back().context("the trace printed nothing")?;
+        let last = text
+            .lines()
+            .next_back()
+            .context("the trace printed nothing")?;
         let report: Value = serde_json::from_str(last).context("the trace's report")?;
         let count = |name: &str| report["loss"][name].as_u64().unwrap_or(0);
         Ok(Loss {

@@ -25,7 +25,14 @@ pub(crate) fn ingest(bench: &Bench) -> Result<Vec<Row>> {
     let results = bench.ask(&["model"])?;
     let mut rows = Vec::new();
     for sockets in [1, 2_000, 20_000] {
-        let of = |figure| Sample::of(figures(&results["ingest"], "sockets", &sockets.into(), figure));
+        let of = |figure| {
+            Sample::of(figures(
+                &results["ingest"],
+                "sockets",
+                &sockets.into(),
+                figure,
+            ))
+        };
         rows.push(
             Row::new(
                 format!("decode and model, {sockets} sockets"),
@@ -41,7 +48,12 @@ pub(crate) fn ingest(bench: &Bench) -> Result<Vec<Row>> {
         ));
     }
     for (with_model, what) in [(false, "ring, decode"), (true, "ring, decode and model")] {
-        let of = figures(&results["ring"], "with_model", &with_model.into(), "records_per_s");
+        let of = figures(
+            &results["ring"],
+            "with_model",
+            &with_model.into(),
+            "records_per_s",
+        );
         rows.push(
             Row::new(what, "records/s", Sample::of(of)).note("500,000 records of ten sockets"),
         );
@@ -86,7 +98,10 @@ pub(crate) fn attach(bench: &Bench) -> Result<Vec<Row>> {
         let of = |figure| Sample::of(figures(&results, "sockets", &sockets.into(), figure));
         for (figure, what) in [
             ("attach_s", "programs loaded and attached"),
-            ("ready_s", "the same, and every socket of the process adopted"),
+            (
+                "ready_s",
+                "the same, and every socket of the process adopted",
+            ),
             ("scan_s", "reading all states"),
             ("resync_s", "reading all sockets again, in the kernel"),
             ("detach_s", "detaching"),

@@ -56,7 +56,10 @@ impl Worker {
         writeln!(self.stdin, "{command}").context("the workload is gone")?;
         let mut answer = String::new();
         self.stdout.read_line(&mut answer)?;
-        ensure!(answer.trim() == "done", "the workload failed at {command:?}");
+        ensure!(
+            answer.trim() == "done",
+            "the workload failed at {command:?}"
+        );
         Ok(())
     }
 }
@@ -194,8 +197,13 @@ fn burst(
         empty_worker.tell(&format!("unchanged {BURST}"))?;
         (after.clone(), kernel::snapshot()?)
     };
-    let runs = |id: u32, b: &std::collections::BTreeMap<u32, Runs>, a: &std::collections::BTreeMap<u32, Runs>| -> Result<Runs> {
-        let get = |m: &std::collections::BTreeMap<u32, Runs>| m.get(&id).cloned().context("a program is gone");
+    let runs = |id: u32,
+                b: &std::collections::BTreeMap<u32, Runs>,
+                a: &std::collections::BTreeMap<u32, Runs>|
+     -> Result<Runs> {
+        let get = |m: &std::collections::BTreeMap<u32, Runs>| {
+            m.get(&id).cloned().context("a program is gone")
+        };
         Ok(get(a)?.since(&get(b)?))
     };
     let measured = runs(program, &before, &after)?;

@@ -34,7 +34,10 @@ impl Fleet {
             child,
             _stdin: stdin,
         };
-        ensure!(line.trim() == "ready", "{sockets} sockets could not be opened");
+        ensure!(
+            line.trim() == "ready",
+            "{sockets} sockets could not be opened"
+        );
         Ok(fleet)
     }
 
@@ -126,7 +129,9 @@ pub(crate) fn echo_client(port: u16, connections: usize, seconds: u64) -> Result
     latencies.sort_unstable();
     let at = |q: f64| {
         let i = (latencies.len() as f64 * q) as usize;
-        latencies.get(i.min(latencies.len().saturating_sub(1))).map(|ns| *ns as f64 / 1e6)
+        latencies
+            .get(i.min(latencies.len().saturating_sub(1)))
+            .map(|ns| *ns as f64 / 1e6)
     };
     Ok(json!({"rps": rate, "p50_ms": at(0.5), "p99_ms": at(0.99)}))
 }

@@ -36,7 +36,10 @@ fn run(args: &[String]) -> Result<()> {
             } else {
                 5
             };
-            println!("{}", hooks::measure(rounds, args.get(2).map(String::as_str))?);
+            println!(
+                "{}",
+                hooks::measure(rounds, args.get(2).map(String::as_str))?
+            );
         }
         "model" => println!("{}", model::measure()?),
         "attach" => println!("{}", attached::times()?),
@@ -54,7 +57,8 @@ fn run(args: &[String]) -> Result<()> {
         }
         "sink-server" => load::sink_server()?,
         "sink-client" => {
-            let report = load::sink_client(number(args, 1, "a port")?, number(args, 2, "seconds")?)?;
+            let report =
+                load::sink_client(number(args, 1, "a port")?, number(args, 2, "seconds")?)?;
             println!("{report}");
         }
         _ => bail!("it is run by `cargo xtask bench`; {what:?} is none of its commands"),
