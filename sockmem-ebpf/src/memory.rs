@@ -170,7 +170,6 @@ impl Memory for Probed {
     fn distance(sk: u64, base: u64) -> u64 {
         sk.wrapping_sub(Typed::number(base))
     }
-
 }
 
 /// `Probed`, with what is read of a socket each time copied in two parts; for programs that run
@@ -274,9 +273,7 @@ impl Window {
             return Probed::read(self.base, off);
         }
         // SAFETY: `at` lies within `bytes`, as tested above; any bytes make an integer.
-        unsafe {
-            core::ptr::read_volatile(self.bytes.add(at as usize).cast::<T>())
-        }
+        unsafe { core::ptr::read_volatile(self.bytes.add(at as usize).cast::<T>()) }
     }
 }
 

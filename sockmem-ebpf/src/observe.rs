@@ -83,13 +83,7 @@ pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context
 
 /// `update()` with a reading made already.
 #[inline(always)]
-pub fn take<M: Memory>(
-    sk: u64,
-    st: &mut SockState,
-    reading: Reading,
-    hook: u8,
-    context: Context,
-) {
+pub fn take<M: Memory>(sk: u64, st: &mut SockState, reading: Reading, hook: u8, context: Context) {
     let state: u8 = M::read(sk, off!(state));
     let seqs = memory::seqs::<M>(sk, state);
     let Reading { counters, held, .. } = reading;

@@ -68,6 +68,7 @@ impl Session {
         };
         session.learn_processes();
         session.round()?;
+        give_back();
         Ok(session)
     }
 
@@ -242,5 +243,15 @@ impl Session {
     /// Traced sockets.
     pub(super) fn sockets(&self) -> usize {
         self.states.len()
+    }
+}
+
+/// Gives the memory back that reading the kernel's type information took: some 20 MiB, of which
+/// nothing is used any more, but which the C library would keep for the life of the trace.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim(3) may be called at any time; it touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
