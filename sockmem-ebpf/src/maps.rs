@@ -81,6 +81,15 @@ pub static BLANK: PerCpuArray<SockState> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static PENDING: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
 
+/// Where `flush_one` copies parts of a socket to; the stack has no room. One at a time: it runs
+/// where a softirq ends and where tasks are switched, and neither interrupts the other.
+#[map]
+pub static WINDOW: PerCpuArray<[u64; WINDOW_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// 8-byte words in a window. On 5.10 to 7.2 all memory counters with the limits lie within so
+/// many of each other, and on 6.8 and later all sequence numbers.
+pub const WINDOW_WORDS: usize = 48;
+
 /// Stack pointer at a kretprobe's return → first argument (kprobe tier).
 #[map]
 pub static ENTERED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4096, 0);
