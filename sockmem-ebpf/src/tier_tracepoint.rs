@@ -12,14 +12,16 @@ use crate::{
     emit::count,
     maps::{PENDING, off},
     memory::{Memory, Typed, Windowed},
-    observe::{Context, destroy, state, take, update},
+    observe::{Context, destroy, state, take, traced, update},
     program, truesize,
 };
 
 /// Reads `sk` now, and again when its section ends.
 #[inline(always)]
 fn touch(sk: u64, hook: u8) -> bool {
-    let Some(st) = state(sk) else { return false };
+    let Some(st) = traced::<Typed>(sk) else {
+        return false;
+    };
     update::<Typed>(sk, st, hook, Context::Any);
     pend(sk, st);
     true
@@ -113,7 +115,7 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     }
     // Only listed: the verifier does not take skb->sk for a socket that helpers may be given,
     // and an skb that goes down changes nothing yet that its sender's section would not end.
-    if let Some(st) = state(sk) {
+    if let Some(st) = traced::<Typed>(sk) {
         pend(sk, st);
     }
 });
@@ -122,7 +124,7 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
 // comes before what was read is freed (tcp_recvmsg_locked, tcp_read_sock, net/ipv4/tcp.c).
 program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
     let sk = arg!(ctx, 0);
-    if let Some(st) = state(sk) {
+    if let Some(st) = traced::<Typed>(sk) {
         pend(sk, st);
     }
 });

@@ -51,17 +51,7 @@ impl Accelerator {
 fn starts_with_kvm(qemu: &Path) -> bool {
     let mut command = Command::new(qemu);
     command
-        .args([
-            "-accel",
-            "kvm",
-            "-cpu",
-            "max,la57=off",
-            "-smp",
-            "2",
-            "-m",
-            "256",
-            "-S",
-        ])
+        .args(["-accel", "kvm", "-cpu", CPU, "-smp", "2", "-m", "256", "-S"])
         .args(["-nodefaults", "-display", "none", "-monitor", "stdio"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -149,12 +139,7 @@ impl Boot {
             None => Command::new(&self.qemu),
         };
         command
-            .args([
-                "-accel",
-                self.accelerator.argument(),
-                "-cpu",
-                "max,la57=off",
-            ])
+            .args(["-accel", self.accelerator.argument(), "-cpu", CPU])
             .args(["-smp", "2", "-m", "1536"])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .args(["-serial", "stdio", "-monitor", "none"])
