@@ -200,6 +200,8 @@ pub struct AuditStats {
     pub misses: u64,
     /// `hook::*` of the place where the last difference was found.
     pub last_miss_hook: u64,
+    /// 1 while this CPU is inside `tcp_release_cb`. Scratch.
+    pub in_release_cb: u64,
 }
 
-const _: () = assert!(size_of::<AuditStats>() == 48);
+const _: () = assert!(size_of::<AuditStats>() == 56);

@@ -19,7 +19,7 @@ use crate::{
         setting,
     },
     memory::{self, AF_INET6, Memory, Probed, TCP_CLOSE, TCP_LISTEN, copy},
-    observe::{now, state},
+    observe::{now, slot, state},
 };
 
 /// Thread-group id of the current task, in the initial pid namespace.
@@ -97,10 +97,10 @@ pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
 /// Makes sure that a traced socket has its cookie.
 #[inline(always)]
 pub fn give_cookie<M: Memory>(sk: u64) {
-    if let Some(st) = state(sk) {
-        if st.cookie == 0 {
-            st.cookie = cookie::<M>(sk);
-        }
+    if let Some(st) = state(sk)
+        && st.cookie == 0
+    {
+        st.cookie = cookie::<M>(sk);
     }
 }
 
@@ -154,8 +154,17 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
     let Some(blank) = BLANK.get_ptr(0) else {
         return 0;
     };
+    // Before the entry, so that the count is never too low.
+    let Some(count) = slot::<Probed>(sk) else {
+        return 0;
+    };
+    emit::add(count, 1);
     // SAFETY: `blank` is a map value that nobody writes.
-    let inserted = SOCKS.insert(sk, unsafe { &*blank }, NOEXIST);
+    let blank: &SockState = unsafe { &*blank };
+    let inserted = SOCKS.insert(sk, blank, NOEXIST);
+    if inserted.is_err() {
+        emit::add(count, u64::MAX); // Minus 1.
+    }
     let Some(st) = SOCKS.get_ptr_mut(sk) else {
         count!(dropped_map);
         debug!(&LogContext, "state map full: a socket is not traced");

@@ -80,7 +80,7 @@ fn header(kind: u8, hook: u8, id: u64, now: u64) -> Header {
 #[inline(never)]
 pub fn change(st: &mut SockState, before: &Counters, hook: u8, now: u64) {
     let Some(s) = stats() else { return };
-    // SAFETY (here and below): `s` points to this CPU's map value.
+    // SAFETY: `s` points to this CPU's map value (here and below).
     add(unsafe { &raw mut (*s).seen }, 1);
     let coalesce = setting!(coalesce_ns);
     if setting!(flags) & SET_QUIET != 0 || (coalesce != 0 && now - st.last_emit_ns < coalesce) {

@@ -53,7 +53,7 @@ macro_rules! program {
         #[unsafe(no_mangle)]
         #[unsafe(link_section = $section)]
         pub extern "C" fn $name($ctx: *mut core::ffi::c_void) -> i32 {
-            $body;
+            let () = $body;
             0
         }
     };

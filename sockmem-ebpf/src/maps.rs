@@ -32,6 +32,15 @@ pub static SETTINGS: Settings = Settings {
 #[map]
 pub static SOCKS: HashMap<u64, SockState> = HashMap::with_max_entries(16384, 0);
 
+/// How many entries of `SOCKS` fall into each slot (`observe::slot`): spares the sockets of
+/// everybody else the hash look-up. Never below the truth; an entry that user space removes
+/// stays counted, which costs a look-up now and then.
+#[map]
+pub static SLOTS: Array<u64> = Array::with_max_entries(SLOT_COUNT, 0);
+
+/// A power of two.
+pub const SLOT_COUNT: u32 = 8192;
+
 /// Final states whose life-cycle record did not fit into the ring, by `SockState::id`.
 #[map]
 pub static GRAVES: HashMap<u64, SockState> = HashMap::with_max_entries(4096, 0);
@@ -72,6 +81,15 @@ pub static BLANK: PerCpuArray<SockState> = PerCpuArray::with_max_entries(1, 0);
 /// Touched sockets, to be read when their section ends (tracepoint tier).
 #[map]
 pub static PENDING: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where `flush_one` copies parts of a socket to; the stack has no room. One at a time: it runs
+/// where a softirq ends and where tasks are switched, and neither interrupts the other.
+#[map]
+pub static WINDOW: PerCpuArray<[u64; WINDOW_WORDS]> = PerCpuArray::with_max_entries(1, 0);
+
+/// 8-byte words in a window. On 5.10 to 7.2 all memory counters with the limits lie within so
+/// many of each other, and on 6.8 and later all sequence numbers.
+pub const WINDOW_WORDS: usize = 48;
 
 /// Stack pointer at a kretprobe's return → first argument (kprobe tier).
 #[map]

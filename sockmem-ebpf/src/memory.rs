@@ -1,11 +1,11 @@
 //! Two ways to read kernel memory, one interface.
 
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use sockmem_common::{ABSENT, Counters, SEQ_OFO, SEQ_VALID, Seqs};
 
-use crate::maps::off;
+use crate::maps::{WINDOW, WINDOW_WORDS, off};
 
 /// `TCP_LISTEN`.
 pub const TCP_LISTEN: u8 = 10;
@@ -31,6 +31,8 @@ pub trait Memory {
     fn tcp_sock(sk: u64) -> u64;
     /// The address as a mere number, for functions that take integers only.
     fn number(sk: u64) -> u64;
+    /// `sk` minus the address `base`, which is a pointer to a map's value.
+    fn distance(sk: u64, base: u64) -> u64;
 
     /// The memory counters of `sk`, and who has it.
     #[inline(always)]
@@ -123,6 +125,12 @@ impl Memory for Typed {
         }
         number
     }
+
+    #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        // The one operation on two pointers that the verifier admits; the result is a number.
+        sk.wrapping_sub(base)
+    }
 }
 
 /// `bpf_probe_read_kernel`, for addresses that are mere numbers (kprobes, addresses from a map).
@@ -158,10 +166,14 @@ impl Memory for Probed {
         sk
     }
 
+    #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        sk.wrapping_sub(Typed::number(base))
+    }
 }
 
-/// `Probed`, with what is read of a socket each time copied in two parts; for programs that run
-/// often and have the stack for it.
+/// `Probed`, with what is read of a socket each time copied in two parts; for `flush_one` alone,
+/// which has the map that they are copied to for itself.
 pub struct Windowed;
 
 impl Memory for Windowed {
@@ -183,38 +195,40 @@ impl Memory for Windowed {
     }
 
     #[inline(always)]
+    fn distance(sk: u64, base: u64) -> u64 {
+        sk.wrapping_sub(Typed::number(base))
+    }
+
+    #[inline(always)]
     fn reading(sk: u64) -> Reading {
-        let mut bytes = MaybeUninit::uninit();
-        let start = lowest(&[off!(rmem_alloc), off!(lock_owned)]);
-        let window = Window::open(sk, start, &mut bytes);
-        reading(|off| window.read(off), |off| window.read(off))
+        let offsets = [
+            off!(rmem_alloc),
+            off!(lock_owned),
+            off!(wmem_alloc),
+            off!(wmem_queued),
+            off!(sndbuf),
+        ];
+        match Window::open(sk, &offsets) {
+            Some(window) => reading(|off| window.read(off), |off| window.read(off)),
+            None => Probed::reading(sk),
+        }
     }
 
     #[inline(always)]
     fn numbers(tp: u64) -> Seqs {
-        let start = lowest(&[off!(copied_seq), off!(rcv_nxt), off!(snd_una)]);
-        let mut bytes = MaybeUninit::uninit();
-        let window = Window::open(tp, start, &mut bytes);
-        numbers(|off| window.read(off), |off| window.read(off))
-    }
-}
-
-#[inline(always)]
-fn lowest<const N: usize>(offsets: &[u32; N]) -> u32 {
-    let mut low = ABSENT;
-    let mut i = 0;
-    while i < N {
-        if offsets[i] < low {
-            low = offsets[i];
+        let offsets = [
+            off!(copied_seq),
+            off!(rcv_nxt),
+            off!(write_seq),
+            off!(snd_una),
+            off!(snd_nxt),
+        ];
+        match Window::open(tp, &offsets) {
+            Some(window) => numbers(|off| window.read(off), |off| window.read(off)),
+            None => Probed::numbers(tp),
         }
-        i += 1;
     }
-    low
 }
-
-/// Words in a `Window`. On 5.10 to 7.2 all memory counters but `sk_sndbuf`, and on 6.8 and later
-/// all sequence numbers, lie within so many of each other.
-const WINDOW: usize = 28;
 
 /// A part of a structure, copied at once: a call of the helper costs about 25 ns, a byte more
 /// next to nothing. What lies outside of it is read singly. The verifier knows the offsets as
@@ -223,27 +237,43 @@ struct Window {
     base: u64,
     start: u32,
     bytes: *const u8,
+    size: u32,
 }
 
 impl Window {
-    /// Copies into `bytes`, which must live as long as what is returned.
+    /// Copies what lies between the lowest and the highest of `offsets` of words, as far as
+    /// there is room. `None` where there is no map.
     #[inline(always)]
-    fn open(base: u64, start: u32, bytes: &mut MaybeUninit<[u64; WINDOW]>) -> Self {
-        // Aligned, so that what is aligned in the kernel is so in the copy.
-        let start = start & !7;
-        // SAFETY: the helper writes all of `bytes`, zeroes on a fault.
-        unsafe {
-            bpf_probe_read_kernel(
-                bytes.as_mut_ptr().cast(),
-                (8 * WINDOW) as u32,
-                (base + start as u64) as *const c_void,
-            );
+    fn open<const N: usize>(base: u64, offsets: &[u32; N]) -> Option<Self> {
+        let (mut low, mut high) = (ABSENT, 0);
+        let mut i = 0;
+        while i < N {
+            if offsets[i] != ABSENT {
+                low = if offsets[i] < low { offsets[i] } else { low };
+                high = if offsets[i] > high { offsets[i] } else { high };
+            }
+            i += 1;
         }
-        Self {
+        let bytes = WINDOW.get_ptr_mut(0)?.cast::<u8>();
+        // Aligned, so that what is aligned in the kernel is so in the copy.
+        let start = low & !7;
+        let most = (8 * WINDOW_WORDS) as u32;
+        let size = if high < low || high - start + 4 > most {
+            most
+        } else {
+            high - start + 4
+        };
+        // SAFETY: the helper writes `size` bytes, not more than the map's value has; zeroes on
+        // a fault.
+        unsafe {
+            bpf_probe_read_kernel(bytes.cast(), size, (base + start as u64) as *const c_void);
+        }
+        Some(Self {
             base,
             start,
-            bytes: bytes.as_ptr().cast(),
-        }
+            bytes,
+            size,
+        })
     }
 
     #[inline(always)]
@@ -252,13 +282,11 @@ impl Window {
             return T::default();
         }
         let at = off.wrapping_sub(self.start);
-        if off < self.start || at > (8 * WINDOW - size_of::<T>()) as u32 {
+        if off < self.start || at + size_of::<T>() as u32 > self.size {
             return Probed::read(self.base, off);
         }
         // SAFETY: `at` lies within `bytes`, as tested above; any bytes make an integer.
-        unsafe {
-            core::ptr::read_volatile(self.bytes.add(at as usize).cast::<T>())
-        }
+        unsafe { core::ptr::read_volatile(self.bytes.add(at as usize).cast::<T>()) }
     }
 }
 

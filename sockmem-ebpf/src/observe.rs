@@ -5,7 +5,7 @@ use sockmem_common::{OWNER_PROCESS, SockState};
 
 use crate::{
     adopt, emit,
-    maps::{SOCKS, off, setting},
+    maps::{SLOT_COUNT, SLOTS, SOCKS, off, setting},
     memory::{self, Memory, Reading},
 };
 
@@ -36,12 +36,36 @@ pub fn state<'a>(sk: u64) -> Option<&'a mut SockState> {
     if st.first_ns == 0 { None } else { Some(st) }
 }
 
+/// The count of traced sockets in the slot of `sk`: derived from its distance to the slots
+/// themselves, because the verifier lets nobody compute with the address of a typed pointer.
+#[inline(always)]
+pub fn slot<M: Memory>(sk: u64) -> Option<*mut u64> {
+    let base = SLOTS.get_ptr_mut(0)?;
+    let distance = M::distance(sk, base as u64);
+    // Slab objects of this size begin at multiples of 64.
+    let hash = (distance >> 6) ^ (distance >> 19);
+    SLOTS.get_ptr_mut(hash as u32 & (SLOT_COUNT - 1))
+}
+
+/// `state()`, at little cost where it is `None`.
+#[inline(always)]
+pub fn traced<'a, M: Memory>(sk: u64) -> Option<&'a mut SockState> {
+    if M::TYPED {
+        let count = slot::<M>(sk)?;
+        // SAFETY: points to a map value.
+        if unsafe { core::ptr::read_volatile(count) } == 0 {
+            return None;
+        }
+    }
+    state(sk)
+}
+
 /// Reads the socket's counters, compares them with the last reading, brings the state up to
 /// date and sends the difference. An untraced socket costs the look-up (and, in
 /// process context, the test whether its user is traced).
 #[inline(always)]
 pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
-    match state(sk) {
+    match traced::<M>(sk) {
         Some(st) => update::<M>(sk, st, hook, context),
         None => {
             if context == Context::Process {
@@ -59,13 +83,7 @@ pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context
 
 /// `update()` with a reading made already.
 #[inline(always)]
-pub fn take<M: Memory>(
-    sk: u64,
-    st: &mut SockState,
-    reading: Reading,
-    hook: u8,
-    context: Context,
-) {
+pub fn take<M: Memory>(sk: u64, st: &mut SockState, reading: Reading, hook: u8, context: Context) {
     let state: u8 = M::read(sk, off!(state));
     let seqs = memory::seqs::<M>(sk, state);
     let Reading { counters, held, .. } = reading;
@@ -141,7 +159,7 @@ fn outside_lock(st: &mut SockState, before: &sockmem_common::Counters, hook: u8)
 /// counters are zero afterwards; the kernel itself warns where they are not.
 #[inline(always)]
 pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
-    let Some(st) = state(sk) else { return };
+    let Some(st) = traced::<M>(sk) else { return };
     update::<M>(sk, st, hook, Context::Any);
     let now = now();
     st.advance(now, setting!(idle_after_ns));
@@ -161,5 +179,9 @@ pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
     st.flags |= sockmem_common::STATE_CLOSED;
     emit::lifecycle(st, sockmem_common::KIND_CLOSE, hook, now);
     adopt::forget_listener(M::number(sk), st);
-    let _ = SOCKS.remove(sk);
+    if SOCKS.remove(sk).is_ok()
+        && let Some(count) = slot::<M>(sk)
+    {
+        emit::add(count, u64::MAX); // Minus 1.
+    }
 }

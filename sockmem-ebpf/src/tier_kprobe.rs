@@ -124,10 +124,10 @@ program!("kprobe", kp_release_sock, |ctx| {
 });
 
 program!("kretprobe", kr_write_xmit, |ctx| {
-    if let Some(sk) = entered(ctx) {
-        if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff == 0 {
-            observe::<Probed>(sk, hook::WRITE_XMIT, Context::Any);
-        }
+    if let Some(sk) = entered(ctx)
+        && Probed::read::<u32>(sk, off!(lock_owned)) & 0xff == 0
+    {
+        observe::<Probed>(sk, hook::WRITE_XMIT, Context::Any);
     }
 });
 

@@ -12,14 +12,16 @@ use crate::{
     emit::count,
     maps::{PENDING, off},
     memory::{Memory, Typed, Windowed},
-    observe::{Context, destroy, state, take, update},
+    observe::{Context, destroy, state, take, traced, update},
     program, truesize,
 };
 
 /// Reads `sk` now, and again when its section ends.
 #[inline(always)]
 fn touch(sk: u64, hook: u8) -> bool {
-    let Some(st) = state(sk) else { return false };
+    let Some(st) = traced::<Typed>(sk) else {
+        return false;
+    };
     update::<Typed>(sk, st, hook, Context::Any);
     pend(sk, st);
     true
@@ -78,7 +80,7 @@ fn flush(hook: u8) {
     // The list is rebuilt in place; its length lives in the map and not in a register, so that
     // the verifier need not follow each of its values through the loop.
     let kept = &raw mut list.len;
-    // SAFETY (here and below): `kept` points into the map value.
+    // SAFETY: `kept` points into the map value (here and below).
     unsafe { core::ptr::write_volatile(kept, 0) };
     let mut i = 0usize;
     while i < PENDING_SLOTS {
@@ -113,7 +115,7 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     }
     // Only listed: the verifier does not take skb->sk for a socket that helpers may be given,
     // and an skb that goes down changes nothing yet that its sender's section would not end.
-    if let Some(st) = state(sk) {
+    if let Some(st) = traced::<Typed>(sk) {
         pend(sk, st);
     }
 });
@@ -122,14 +124,14 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
 // comes before what was read is freed (tcp_recvmsg_locked, tcp_read_sock, net/ipv4/tcp.c).
 program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
     let sk = arg!(ctx, 0);
-    if let Some(st) = state(sk) {
+    if let Some(st) = traced::<Typed>(sk) {
         pend(sk, st);
     }
 });
 
 // tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb, …)
 program!("tp_btf/tcp_retransmit_skb", tp_retransmit, |ctx| {
-    touch(arg!(ctx, 0), hook::RETRANSMIT_SKB)
+    touch(arg!(ctx, 0), hook::RETRANSMIT_SKB);
 });
 
 // sock_send_length(struct sock *sk, int ret, int flags): after the protocol's sendmsg has

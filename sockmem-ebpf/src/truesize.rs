@@ -44,7 +44,7 @@ fn tally(direction: u32, truesize: u32, payload: u32) {
         add(n, 1);
     }
     if let Some(sum) = TRUESIZE_SUM.get_ptr_mut(direction) {
-        // SAFETY (all four): `sum` points to this CPU's map value.
+        // SAFETY: `sum` points to this CPU's map value (as below).
         add(unsafe { &raw mut (*sum).count }, 1);
         // SAFETY: see above.
         add(unsafe { &raw mut (*sum).truesize }, truesize as u64);

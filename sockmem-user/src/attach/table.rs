@@ -537,6 +537,8 @@ pub const PROGRAMS: &[ProgramSpec] = &[
         Required,
     ),
     // Test-only.
+    p("au_release_in", "tcp_release_cb", Fentry, ALL, Audit, AUDIT),
+    p("au_release_out", "tcp_release_cb", Fexit, ALL, Audit, AUDIT),
     p("au_lock_sock", "lock_sock_nested", Fexit, ALL, Audit, AUDIT),
     p(
         "au_rcv_established",

@@ -27,11 +27,18 @@ pub(crate) fn refused() -> Option<String> {
         .then(|| "unshare is not installed (apt-get install util-linux)".into())
 }
 
+/// The script, which prints each change or only keeps the last reading.
+fn script(events: bool) -> String {
+    let prints = |line: &&str| line.contains("printf(\"%llu");
+    let lines = SCRIPT.lines().filter(|line| events || !prints(line));
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// A shell line that becomes bpftrace. debugfs is mounted in a mount namespace of its own, where
 /// the kernel's events are described: bpftrace looks for them there, and not every host has it.
-fn line(bench: &Bench, pid: &str) -> Result<String> {
+fn line(bench: &Bench, pid: &str, events: bool) -> Result<String> {
     let path: PathBuf = bench.scratch.join("sockmem.bt");
-    exec::write(&path, SCRIPT)?;
+    exec::write(&path, script(events))?;
     Ok(format!(
         "mount -t debugfs none /sys/kernel/debug; exec bpftrace {} {pid}",
         path.display()
@@ -43,7 +50,7 @@ pub(crate) fn start(bench: &Bench, pid: u32) -> Result<Ended> {
     let log = bench.scratch.join("bpftrace.log");
     let output = std::fs::File::create(&log)?;
     let child = Command::new("unshare")
-        .args(["--mount", "sh", "-c", &line(bench, &pid.to_string())?])
+        .args(["--mount", "sh", "-c", &line(bench, &pid.to_string(), true)?])
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(Stdio::null())
@@ -72,18 +79,24 @@ fn theirs(results: &Value, name: &str, empty: f64) -> Vec<f64> {
         .collect()
 }
 
-fn rows(results: &Value) -> Vec<Row> {
+/// Our cost over theirs, in one run of `sockmem-bench hooks`; `events`: theirs prints each change.
+fn rows(results: &Value, events: bool) -> Vec<Row> {
     let bursts = results["bursts"].as_array().cloned().unwrap_or_default();
     let empty = Sample::of(bursts.iter().filter_map(|b| b["empty_ns"].as_f64()));
     let Some(empty) = empty else {
         return Vec::new();
     };
+    let cases: &[_] = if events {
+        &[("changed", "event", "changed, with an event")]
+    } else {
+        &[
+            ("filtered", "filtered", "socket not traced"),
+            ("unchanged", "unchanged", "traced, nothing changed"),
+            ("changed", "changed_quiet", "changed, no event"),
+        ]
+    };
     let mut rows = Vec::new();
-    for (their_case, our_case, what) in [
-        ("filtered", "filtered", "socket not traced"),
-        ("unchanged", "unchanged", "traced, nothing changed"),
-        ("changed", "event", "changed, with an event"),
-    ] {
+    for (their_case, our_case, what) in cases {
         let theirs = Sample::of(theirs(results, their_case, empty.median));
         let ours = Sample::of(above(results, our_case));
         rows.push(Row::new(
@@ -103,6 +116,9 @@ fn rows(results: &Value) -> Vec<Row> {
         let row = Row::new(format!("ours / theirs: {what}"), "ratio", ratio);
         rows.push(row.target(Target::AtMost(0.5)));
     }
+    if !events {
+        return rows;
+    }
     let list = |name: &str| results[name].as_array().cloned().unwrap_or_default();
     let total = |name: &str| -> Vec<f64> { list(name).iter().filter_map(per_request).collect() };
     let (ours, theirs) = (total("listings"), total("foreign"));
@@ -113,7 +129,7 @@ fn rows(results: &Value) -> Vec<Row> {
     ));
     rows.push(
         Row::new(
-            "ours / theirs: all programs, there and back",
+            "ours / theirs: all programs, there and back, with events",
             "ratio",
             Sample::of_ratios(&ours, &theirs),
         )
@@ -128,11 +144,15 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         return Ok(cannot(why));
     }
     let rounds = bench.rounds.min(3).to_string();
-    let results = bench.ask(&["hooks", &rounds, &line(bench, "PID")?])?;
-    if let Some(why) = results["foreign_refused"].as_str() {
-        return Ok(cannot(format!("bpftrace: {}", why.replace('\n', " "))));
+    let mut out = Vec::new();
+    for events in [false, true] {
+        let results = bench.ask(&["hooks", &rounds, &line(bench, "PID", events)?])?;
+        if let Some(why) = results["foreign_refused"].as_str() {
+            return Ok(cannot(format!("bpftrace: {}", why.replace('\n', " "))));
+        }
+        out.extend(rows(&results, events));
     }
-    Ok(rows(&results))
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -144,12 +164,14 @@ mod tests {
     #[test]
     fn costs_are_compared_above_the_same_empty_program() {
         let results = json!({
-            "bursts": [{"case": "event", "program_ns": 160.0, "empty_ns": 60.0}],
+            "bursts": [
+                {"case": "event", "program_ns": 160.0, "empty_ns": 60.0},
+                {"case": "filtered", "program_ns": 80.0, "empty_ns": 60.0}],
             "foreign": [{"requests": 1, "programs": [{"name": "x", "time_ns": 4000}],
                 "bursts": [{"case": "changed", "program_ns": 460.0}]}],
             "listings": [{"requests": 1, "programs": [{"name": "y", "time_ns": 1000}]}],
         });
-        let rows = rows(&results);
+        let rows = rows(&results, true);
         let find = |what: &str| {
             let row = rows.iter().find(|r| r.what == what).unwrap();
             row.sample.as_ref().map(|s| s.median)

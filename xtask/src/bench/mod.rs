@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, attach
     names: Vec<String>,
     /// Runs of each kind
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 7)]
     rounds: usize,
     /// Writes every result there, too, as JSON
     #[arg(long, value_name = "FILE")]
@@ -108,6 +108,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         bail!("attaching programs needs root: run `sudo -E cargo xtask bench`");
     }
     let bench = prepare(options)?;
+    // Everything measured is started from here: it goes before whatever else this machine does.
+    exec::run(
+        Command::new("renice")
+            .args(["-n", "-15", "-p", &std::process::id().to_string()])
+            .stdout(std::process::Stdio::null()),
+    )?;
     let header = header::gather(&bench)?;
     print!("{}", header.text());
     let mut rows = Vec::new();

@@ -72,22 +72,28 @@ fn share(tracer: &Tracer, seconds: u64) -> Result<f64> {
 /// What the tracer costs while nothing happens.
 pub(crate) fn idle(bench: &Bench) -> Result<Vec<Row>> {
     let fleet = fleet(bench, 100)?;
-    let mut shares = Vec::new();
+    let kinds: [(&str, &[&str]); 2] = [
+        ("100 quiet sockets, a JSON line a second", &[]),
+        (
+            "the same with --max-sockets 4096",
+            &["--max-sockets", "4096"],
+        ),
+    ];
+    let mut shares = [Vec::new(), Vec::new()];
     for _ in 0..bench.rounds.min(3) {
-        let tracer = Tracer::start(bench, fleet.0.id(), &[])?;
-        std::thread::sleep(Duration::from_secs(1));
-        shares.push(share(&tracer, 10)?);
-        tracer.finish()?;
+        for ((_, extra), shares) in kinds.iter().zip(&mut shares) {
+            let tracer = Tracer::start(bench, fleet.0.id(), extra)?;
+            std::thread::sleep(Duration::from_secs(1));
+            shares.push(share(&tracer, 10)?);
+            tracer.finish()?;
+        }
     }
-    Ok(vec![
-        Row::new(
-            "100 quiet sockets, a JSON line a second",
-            "% of a core",
-            Sample::of(shares),
-        )
-        .target(Target::AtMost(0.1))
-        .note("10 s each"),
-    ])
+    let rows = kinds.iter().zip(shares).map(|((what, _), shares)| {
+        Row::new(*what, "% of a core", Sample::of(shares))
+            .target(Target::AtMost(0.1))
+            .note("10 s each")
+    });
+    Ok(rows.collect())
 }
 
 /// Time to attach and to read every socket.
