@@ -40,18 +40,13 @@ pub(crate) struct Report {
 
 /// The command with the interval and the idle time that the tests use.
 pub(crate) fn live_args(cx: &Cx, pids: &[u32], extra: &[&str]) -> Vec<String> {
-    let mut args: Vec<String> = [
-        "live",
-        "--format",
-        "json",
-        "--interval",
-        "200ms",
-        "--idle-after",
-        "300ms",
-    ]
-    .map(str::to_owned)
-    .into();
+    let mut args: Vec<String> = ["live", "--format", "json", "--idle-after", "300ms"]
+        .map(str::to_owned)
+        .into();
     args.extend(["--tier".to_owned(), cx.tier_name().to_owned()]);
+    if !extra.contains(&"--interval") {
+        args.extend(["--interval", "200ms"].map(str::to_owned));
+    }
     for pid in pids {
         args.extend(["--pid".to_owned(), pid.to_string()]);
     }

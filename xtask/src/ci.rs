@@ -17,7 +17,7 @@ const TIME_LIMIT: u64 = 30 * 60;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
     /// Guests that run at the same time (each has two processors)
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
     /// Debian mirror, the folder that holds `dists` [default: that of this machine's apt]
     #[arg(long, value_name = "URI")]

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::scene::{Cast, Scene};
-use super::{Case, Cx, EVERY, case, sharing};
+use super::{Case, Cx, EVERY, ONCE, case, sharing};
 use crate::actor::Actor;
 use crate::trace::{self, Trace};
 
@@ -22,7 +22,7 @@ pub(super) fn cases() -> Vec<Case> {
         }),
         sharing("owner_fdpass", EVERY, |cx| owned(cx, "fdpass", fd_passing)),
         case("owner_follow", EVERY, follow),
-        case("owner_no_follow", EVERY, no_follow),
+        case("owner_no_follow", ONCE, no_follow),
         case("owner_exit", EVERY, exit),
     ]
 }

@@ -41,8 +41,8 @@ pub(super) fn cases() -> Vec<Case> {
 /// The trace that follows the runner's children.
 pub(super) struct Followed {
     trace: Trace,
-    /// The audit's figures at the end of the last workload.
-    audit: Option<Audit>,
+    /// The line printed after the end of the last workload.
+    last: Option<Value>,
 }
 
 impl Followed {
@@ -53,14 +53,15 @@ impl Followed {
         {
             return Ok(followed);
         }
-        let mut extra = vec!["--follow", "--exact"];
+        // Every comparison waits for two lines: the sooner they come the better.
+        let mut extra = vec!["--follow", "--exact", "--interval", "100ms"];
         // The audit's own programs are of the fentry kind, which a developer's kernel may lack.
         if !cx.host {
             extra.push("--audit");
         }
         Ok(Followed {
             trace: Trace::start(cx, &[std::process::id()], &extra)?,
-            audit: None,
+            last: None,
         })
     }
 }
@@ -121,30 +122,25 @@ fn run(cx: &Cx, name: &str) -> Result<()> {
 /// Plays a workload from its first pause under a trace that has seen others before.
 fn in_company(cx: &Cx, name: &str, followed: &mut Followed) -> Result<()> {
     let trace = &mut followed.trace;
-    let line = trace.fresh_line(cx)?;
-    let company = Company::Among(trace::cookies(&line)?);
-    let before = if line["audit"].is_null() {
-        None
-    } else {
-        Some(followed.audit.map_or_else(|| Audit::of(&line), Ok)?)
+    let before = match followed.last.take() {
+        Some(line) => line,
+        None => trace.fresh_line(cx)?,
     };
+    let company = Company::Among(trace::cookies(&before)?);
     let mut actor = Actor::start(cx, name)?;
     let played = play(cx, trace, &mut actor, &company);
     // Its end is part of it.
     drop(actor);
+    let after = trace.fresh_line(cx)?;
     let mut judged = Ok(());
-    if let Some(before) = before {
-        let after = trace.fresh_line(cx)?;
-        let now = Audit::of(&after)?;
-        followed.audit = Some(now);
-        // In the tracepoint tier changes are missed by design: only the report tells them.
-        if cx.tier != Tier::Tracepoint {
-            let audit = now.since(before);
-            audit.print(cx, name);
-            judged = audited(audit)
-                .with_context(|| format!("since the trace began: {}", after["audit"]));
-        }
+    // In the tracepoint tier changes are missed by design: only the report tells them.
+    if !cx.host && cx.tier != Tier::Tracepoint {
+        let audit = Audit::of(&after)?.since(Audit::of(&before)?);
+        audit.print(cx, name);
+        judged =
+            audited(audit).with_context(|| format!("since the trace began: {}", after["audit"]));
     }
+    followed.last = Some(after);
     let rests = played?;
     ensure!(rests > 0, "no rest was compared");
     judged
