@@ -86,8 +86,12 @@ layout! {
     skb_truesize,
     /// `sk_buff.len`, 4 bytes.
     skb_len,
-    /// `sk_buff.cb`, 48 bytes; in TCP it begins with `tcp_skb_cb.seq` and `.end_seq`, 4 bytes each.
+    /// `sk_buff.cb`, 48 bytes: in TCP a `struct tcp_skb_cb`.
     skb_cb,
+    /// `tcp_skb_cb.seq`, 4 bytes.
+    cb_seq,
+    /// `tcp_skb_cb.end_seq`, 4 bytes.
+    cb_end_seq,
     /// `task_struct.tgid`, 4 bytes.
     task_tgid,
     /// `task_struct.pid`, 4 bytes.
@@ -98,7 +102,7 @@ layout! {
     userlocks_shift,
 }
 
-const _: () = assert!(size_of::<Layout>() == 37 * 4);
+const _: () = assert!(size_of::<Layout>() == 39 * 4);
 
 /// `Settings::flags`: trace every TCP socket, whoever owns it.
 pub const SET_ALL: u32 = 1;

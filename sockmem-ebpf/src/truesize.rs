@@ -23,10 +23,14 @@ pub fn received<M: Memory>(skb: u64) {
 #[inline(always)]
 pub fn arrived<M: Memory>(skb: u64) {
     let cb = off!(skb_cb);
-    if cb == ABSENT || setting!(flags) & SET_TRUESIZE == 0 {
+    if cb == ABSENT || off!(cb_seq) == ABSENT || off!(cb_end_seq) == ABSENT {
         return;
     }
-    let payload = M::read::<u32>(skb, cb + 4).wrapping_sub(M::read(skb, cb));
+    if setting!(flags) & SET_TRUESIZE == 0 {
+        return;
+    }
+    let seq: u32 = M::read(skb, cb + off!(cb_seq));
+    let payload = M::read::<u32>(skb, cb + off!(cb_end_seq)).wrapping_sub(seq);
     if payload != 0 {
         tally(0, M::read(skb, off!(skb_truesize)), payload);
     }

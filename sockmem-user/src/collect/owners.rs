@@ -359,23 +359,32 @@ impl Owners {
         for pid in &new {
             trace.add_target(*pid).map_err(|e| target_full(&e))?;
         }
+        let held: BTreeMap<u32, Vec<u64>> = self
+            .processes
+            .keys()
+            .filter_map(|pid| Some((*pid, self.procfs.socket_inodes(*pid).ok()?)))
+            .collect();
+        // A socket is accounted for while its owner holds it still, or is none of these
+        // processes; one that was passed on belongs to whoever of them has it now.
         let known: HashSet<u64> = traced
             .iter()
             .filter(|s| s.owner_kind == OWNER_PROCESS)
+            .filter(|s| match held.get(&s.owner_tgid) {
+                Some(inodes) => inodes.binary_search(&s.inode).is_ok(),
+                None => !self.spec.pids.contains(&s.owner_tgid),
+            })
             .map(|s| s.inode)
             .collect();
         let mut by_netns: BTreeMap<u64, (u32, HashMap<u64, u32>)> = BTreeMap::new();
-        for (pid, process) in &self.processes {
-            let Ok(inodes) = self.procfs.socket_inodes(*pid) else {
-                continue;
-            };
+        for (pid, inodes) in &held {
+            let process = &self.processes[pid];
             for inode in inodes {
-                if !known.contains(&inode) && !process.other_inodes.contains(&inode) {
+                if !known.contains(inode) && !process.other_inodes.contains(inode) {
                     let entry = by_netns.entry(process.netns);
                     entry
                         .or_insert_with(|| (*pid, HashMap::new()))
                         .1
-                        .insert(inode, *pid);
+                        .insert(*inode, *pid);
                 }
             }
         }

@@ -73,6 +73,8 @@ layouts! {
     skb_truesize: 208 216 216 208 216;
     skb_len: 112 112 112 112 112;
     skb_cb: 40 40 40 40 40;
+    cb_seq: 0 0 0 0 0;
+    cb_end_seq: 4 4 4 4 4;
     task_tgid: 2236 2420 2436 1268 2812;
     task_pid: 2232 2416 2432 1264 2808;
     userlocks: 536 512 243 243 243;
@@ -272,6 +274,14 @@ impl Kernel {
             "",
             8,
             &[at(0, "sk", sock_ptr), at(0, "ip_defrag_offset", c.int)],
+        );
+        b.structure(
+            "tcp_skb_cb",
+            48,
+            &[
+                at(l.cb_seq, "seq", c.u32),
+                at(l.cb_end_seq, "end_seq", c.u32),
+            ],
         );
         let cb = b.array(c.u8, 48);
         b.structure(

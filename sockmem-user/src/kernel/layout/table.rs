@@ -136,6 +136,8 @@ pub(super) const TABLE: &[Row] = rows! {
     skb_truesize = "sk_buff" "truesize", Integer(4), Optional(TRUESIZE);
     skb_len = "sk_buff" "len", Integer(4), Optional(TRUESIZE);
     skb_cb = "sk_buff" "cb", Array(48), Optional(TRUESIZE);
+    cb_seq = "tcp_skb_cb" "seq", Integer(4), Optional(TRUESIZE);
+    cb_end_seq = "tcp_skb_cb" "end_seq", Integer(4), Optional(TRUESIZE);
     task_tgid = "task_struct" "tgid", Integer(4), Optional(FOLLOW);
     task_pid = "task_struct" "pid", Integer(4), Optional(FOLLOW);
 };
