@@ -87,7 +87,9 @@ impl Actor {
     /// Its sockets' counters now.
     pub(crate) fn report(&mut self, cx: &Cx) -> Result<Vec<Reading>> {
         self.send("report")?;
-        Ok(self.receive(cx)?.sockets)
+        let answer = self.receive(cx)?;
+        self.at.facts = answer.facts;
+        Ok(answer.sockets)
     }
 
     /// A number it told, by name.

@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -165,8 +166,14 @@ pub(crate) fn busy(st: &mut Stage) -> Result<()> {
     let (a, b) = st.pair()?;
     st.label(&a, "client")?;
     st.label(&b, "server")?;
+    let (rounds, longest) = (st.counter("rounds"), st.counter("longest-pause-ms"));
     std::thread::spawn(move || {
+        let mut last = Instant::now();
         while traffic::rounds(&a, &b, 1).is_ok() {
+            rounds.fetch_add(1, Ordering::Relaxed);
+            let pause = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+            longest.fetch_max(pause, Ordering::Relaxed);
+            last = Instant::now();
             std::thread::sleep(Duration::from_millis(20));
         }
     });

@@ -9,6 +9,8 @@ use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -65,6 +67,7 @@ pub(crate) struct Stage {
     labels: HashMap<u64, String>,
     ports: BTreeSet<u16>,
     facts: BTreeMap<String, u64>,
+    counters: Vec<(String, Arc<AtomicU64>)>,
 }
 
 impl Stage {
@@ -77,6 +80,7 @@ impl Stage {
             labels: HashMap::new(),
             ports: BTreeSet::new(),
             facts: BTreeMap::new(),
+            counters: Vec::new(),
         }
     }
 
@@ -91,6 +95,13 @@ impl Stage {
     /// Gives the runner a number.
     pub(crate) fn fact(&mut self, name: &str, value: u64) {
         self.facts.insert(name.to_owned(), value);
+    }
+
+    /// A number that the workload's threads change, told to the runner in every message.
+    pub(crate) fn counter(&mut self, name: &str) -> Arc<AtomicU64> {
+        let counter = Arc::default();
+        self.counters.push((name.to_owned(), Arc::clone(&counter)));
+        counter
     }
 
     /// A port whose sockets without a file belong to this workload.
@@ -194,6 +205,10 @@ impl Stage {
     }
 
     fn emit(&mut self, phase: Option<&str>, rest: bool, end: bool) -> Result<()> {
+        for (name, counter) in &self.counters {
+            let value = counter.load(Ordering::Relaxed);
+            self.facts.insert(name.clone(), value);
+        }
         let message = Message {
             phase: phase.map(str::to_owned),
             rest,
