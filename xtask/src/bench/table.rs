@@ -88,7 +88,7 @@ impl Row {
 fn number(value: f64) -> String {
     let size = value.abs();
     if size >= 1000.0 {
-        let digits = format!("{:.0}", size);
+        let digits = format!("{size:.0}");
         let mut out = String::new();
         for (i, c) in digits.chars().enumerate() {
             if i > 0 && (digits.len() - i).is_multiple_of(3) {
