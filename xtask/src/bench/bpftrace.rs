@@ -177,10 +177,21 @@ mod tests {
             row.sample.as_ref().map(|s| s.median)
         };
         assert_eq!(find("ours / theirs: changed, with an event"), Some(0.25));
-        assert_eq!(
-            find("ours / theirs: all programs, there and back"),
-            Some(0.25)
-        );
-        assert_eq!(find("ours / theirs: socket not traced"), None);
+        let all = "ours / theirs: all programs, there and back, with events";
+        assert_eq!(find(all), Some(0.25));
+        // They were not measured in that case: no ratio.
+        let quiet = super::rows(&results, false);
+        let row = quiet.iter().find(|r| r.what.contains("theirs: socket"));
+        assert_eq!(row.map(|r| r.sample.is_none()), Some(true));
+    }
+
+    #[test]
+    fn without_events_only_the_printing_is_left_out() {
+        let (with, without) = (script(true), script(false));
+        assert_eq!(with, SCRIPT);
+        assert!(with.matches("printf(").count() > 1);
+        // What says that it is attached stays.
+        assert_eq!(without.matches("printf(").count(), 1);
+        assert!(without.contains("@last["));
     }
 }

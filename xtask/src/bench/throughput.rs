@@ -58,15 +58,26 @@ fn free_port() -> Result<u16> {
     Ok(listener.local_addr()?.port())
 }
 
-/// Waits until something listens there.
+/// Whether a line of `/proc/net/tcp` is that of a listener on `port`.
+fn listens(line: &str, port: u16) -> bool {
+    let mut fields = line.split_whitespace().skip(1);
+    let local = fields.next().and_then(|at| at.rsplit_once(':'));
+    // 0A is TCP_LISTEN.
+    let listening = fields.nth(1) == Some("0A");
+    listening && local.is_some_and(|(_, p)| u16::from_str_radix(p, 16) == Ok(port))
+}
+
+/// Waits until something listens there. Connecting to find out would be a client: iperf3 serves
+/// one at a time.
 fn wait_for(port: u16) -> Result<()> {
-    for _ in 0..100 {
-        if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+    for _ in 0..200 {
+        let table = std::fs::read_to_string("/proc/net/tcp").context("/proc/net/tcp")?;
+        if table.lines().any(|line| listens(line, port)) {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    bail!("nothing listens on port {port} after 5 s")
+    bail!("nothing listens on port {port} after 10 s")
 }
 
 /// A command that stays on one processor, so that no round differs from the next by where the
@@ -211,7 +222,8 @@ fn bulk_load(bench: &Bench) -> Result<Load> {
         }]
     };
     if let Some(iperf3) = exec::find("iperf3") {
-        let port = free_port()?.to_string();
+        let number = free_port()?;
+        let port = number.to_string();
         let server = on_processor(0, &iperf3)
             .args(["--server", "--bind", "127.0.0.1", "--port", &port])
             .stdin(Stdio::null())
@@ -219,8 +231,7 @@ fn bulk_load(bench: &Bench) -> Result<Load> {
             .spawn()
             .context("starting iperf3")?;
         let server = Ended(server);
-        // It serves one client at a time: a connection to try it would be one.
-        std::thread::sleep(Duration::from_millis(500));
+        wait_for(number)?;
         return Ok(Load {
             server,
             with: "iperf3, the server traced; each on a processor of its own",
@@ -344,4 +355,22 @@ pub(crate) fn requests(bench: &Bench) -> Result<Vec<Row>> {
         out.extend(rows(&all, &load, &watches, 0.95));
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_told_by_state_and_port() {
+        let listener = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000";
+        let connection = "   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000";
+        assert!(listens(listener, 8080));
+        assert!(!listens(listener, 8081));
+        assert!(!listens(connection, 8080));
+        assert!(!listens(
+            "  sl  local_address rem_address   st tx_queue",
+            8080
+        ));
+    }
 }
