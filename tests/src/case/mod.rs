@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use self::rest::Missed;
 use crate::Options;
 use crate::oracle;
 use crate::workload::stage::Skip;
@@ -219,16 +220,30 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
             if !case.shares {
                 shared.take();
             }
-            let cx = Cx {
-                tool: tool(),
-                host: options.host,
-                tier,
-                kernel,
-                release: release.clone(),
-                shared: Rc::clone(&shared),
-                deadline: start + LIMIT,
+            let run = || {
+                (case.body)(&Cx {
+                    tool: tool(),
+                    host: options.host,
+                    tier,
+                    kernel,
+                    release: release.clone(),
+                    shared: Rc::clone(&shared),
+                    deadline: Instant::now() + LIMIT,
+                })
             };
-            let outcome = (case.body)(&cx);
+            let mut outcome = run();
+            // These tests talk to a kernel in time: on a busy machine a workload may not get
+            // to where it wanted. Once more then, and seen by all. A missed change is no such
+            // thing: that is what this is all about.
+            if let Err(e) = &outcome
+                && !e.is::<Skip>()
+                && !e.is::<Missed>()
+            {
+                let reason = format!("{e:#}").replace('\n', " / ");
+                println!("{label} ... FLAKY, once more: {reason}");
+                shared.take();
+                outcome = run();
+            }
             let took = start.elapsed().as_secs_f64();
             match outcome {
                 Ok(()) => {

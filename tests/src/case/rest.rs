@@ -137,8 +137,8 @@ fn in_company(cx: &Cx, name: &str, followed: &mut Followed) -> Result<()> {
     if !cx.host && cx.tier != Tier::Tracepoint {
         let audit = Audit::of(&after)?.since(Audit::of(&before)?);
         audit.print(cx, name);
-        judged =
-            audited(audit).with_context(|| format!("since the trace began: {}", after["audit"]));
+        judged = audited(cx, audit)
+            .with_context(|| format!("since the trace began: {}", after["audit"]));
     }
     followed.last = Some(after);
     let rests = played?;
@@ -146,15 +146,38 @@ fn in_company(cx: &Cx, name: &str, followed: &mut Followed) -> Result<()> {
     judged
 }
 
+/// The audit found changes that no hook followed: never tried again.
+#[derive(Debug)]
+pub(super) struct Missed(String);
+
+impl std::fmt::Display for Missed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missed {}
+
 /// At each lock acquire the live counters equalled the last observed ones, save for what the
 /// kernel's own recursion guard kept the programs from seeing.
-fn audited(audit: Audit) -> Result<()> {
+///
+/// Where the kernel does not count what its guard left out, a few misses are let pass: before
+/// 6.7 `trace_call_bpf()` (kernel/trace/bpf_trace.c) drops a kprobe program without a trace when
+/// one that it interrupted runs on that CPU (seen on 5.10: 6 of 2,834 with four threads). fentry
+/// has no such guard there, and is let pass nothing.
+fn audited(cx: &Cx, audit: Audit) -> Result<()> {
     ensure!(audit.checks > 0, "the audit checked nothing");
-    ensure!(
-        audit.misses <= audit.recursion.unwrap_or(0),
-        "{} changes were missed: {audit:?}",
-        audit.misses
-    );
+    let uncounted = if cx.tier == Tier::Kprobe && cx.kernel < (6, 7) {
+        2 + audit.checks / 300
+    } else {
+        0
+    };
+    if audit.misses > audit.recursion.unwrap_or(0) + uncounted {
+        bail!(Missed(format!(
+            "{} changes were missed: {audit:?}",
+            audit.misses
+        )));
+    }
     Ok(())
 }
 
