@@ -316,8 +316,9 @@ impl Trace {
         Ok(sum)
     }
 
-    /// Runs that the kernel skipped because a program was running on that CPU already;
-    /// `None` where the kernel does not count them.
+    /// Runs that the kernel skipped because a program was running on that CPU already; `None`
+    /// where the kernel does not count them: before 5.12, and those of kprobes before 6.7
+    /// (`trace_call_bpf()`, kernel/trace/bpf_trace.c), so that none counted says nothing there.
     #[must_use]
     pub fn recursion_misses(&self) -> Option<u64> {
         let mut sum = None;
@@ -327,6 +328,9 @@ impl Trace {
             {
                 sum = Some(sum.unwrap_or(0) + n);
             }
+        }
+        if self.tier == Tier::Kprobe && sum == Some(0) {
+            return None;
         }
         sum
     }
