@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +25,9 @@ enum Said {
 pub(crate) struct Trace {
     child: Child,
     said: Receiver<Said>,
-    lines: VecDeque<Value>,
+    /// As printed: a line of thousands of sockets is parsed only if somebody asks for it, or a
+    /// slow machine would parse for ever and hold it all.
+    lines: VecDeque<String>,
     stderr: Vec<String>,
 }
 
@@ -54,7 +56,19 @@ pub(crate) fn live_args(cx: &Cx, pids: &[u32], extra: &[&str]) -> Vec<String> {
     args
 }
 
-fn forward<R: std::io::Read + Send + 'static>(pipe: R, tx: Sender<Said>, wrap: fn(String) -> Said) {
+/// Lines that are kept for who asks late.
+const KEPT: usize = 32;
+
+fn parsed(line: &str) -> Result<Value> {
+    serde_json::from_str(line)
+        .with_context(|| format!("the tool printed what is no JSON: {line:.200}"))
+}
+
+fn forward<R: std::io::Read + Send + 'static>(
+    pipe: R,
+    tx: SyncSender<Said>,
+    wrap: fn(String) -> Said,
+) {
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines().map_while(Result::ok) {
             if tx.send(wrap(line)).is_err() {
@@ -78,7 +92,8 @@ impl Trace {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", cx.tool.display()))?;
-        let (tx, said) = channel();
+        // Bounded: where nobody listens for long, the tool waits.
+        let (tx, said) = sync_channel(128);
         forward(
             child.stdout.take().context("stdout")?,
             tx.clone(),
@@ -105,7 +120,7 @@ impl Trace {
                         return Ok(());
                     }
                 }
-                Ok(Said::Out(line)) => self.take(&line)?,
+                Ok(Said::Out(line)) => self.take(line),
                 Err(RecvTimeoutError::Timeout) => {
                     bail!("time limit: the tool never got ready{}", self.why())
                 }
@@ -147,11 +162,12 @@ impl Trace {
         }
     }
 
-    fn take(&mut self, line: &str) -> Result<()> {
-        let value = serde_json::from_str(line)
-            .with_context(|| format!("the tool printed what is no JSON: {line:.200}"))?;
-        self.lines.push_back(value);
-        Ok(())
+    fn take(&mut self, line: String) {
+        self.lines.push_back(line);
+        // Nobody waits for lines so old; the last one of all is the report.
+        while self.lines.len() > KEPT {
+            self.lines.pop_front();
+        }
     }
 
     /// Takes what has been said; with `wait` blocks for at least one thing.
@@ -173,7 +189,7 @@ impl Trace {
                 },
             };
             match said {
-                Said::Out(line) => self.take(&line)?,
+                Said::Out(line) => self.take(line),
                 Said::Err(line) => self.stderr.push(line),
             }
         }
@@ -195,7 +211,7 @@ impl Trace {
     pub(crate) fn next_line(&mut self, cx: &Cx) -> Result<Value> {
         loop {
             if let Some(line) = self.lines.pop_front() {
-                return Ok(line);
+                return parsed(&line);
             }
             if !self.listen(Some(cx.left()?))? {
                 let status = self.child.wait()?;
@@ -253,7 +269,8 @@ impl Trace {
             }
         }
         let status = wait_within(&mut self.child, cx)?;
-        let json = last.with_context(|| format!("no report line; {status}{}", self.why()))?;
+        let last = last.with_context(|| format!("no report line; {status}{}", self.why()))?;
+        let json = parsed(&last)?;
         ensure!(
             json["schema"] == "sockmem-trace/report/1",
             "the last line has schema {}; {status}{}",
