@@ -11,7 +11,7 @@ use crate::collect::{Owners, Ring, Spec};
 use crate::decode::{Record, decode};
 use crate::facts::{Loss, Tier};
 use crate::host::clock;
-use crate::model::{Config, Model, ProcessFacts, TruesizeCounts, View};
+use crate::model::{Config, Input, Model, ProcessFacts, TruesizeCounts, View};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
@@ -93,7 +93,7 @@ impl Session {
                 comm: process.comm.clone(),
                 cgroup: process.cgroup.clone(),
             };
-            self.model.process(pid, facts);
+            self.model.feed(Input::Process { pid, facts: &facts });
         }
     }
 
@@ -109,7 +109,7 @@ impl Session {
                     Record::Exit(p) => exited |= p.header.kind == KIND_EXIT,
                     _ => {}
                 }
-                model.apply(&record);
+                model.feed(Input::Record(&record));
             }
             Err(_) => *undecodable += 1,
         });
@@ -130,7 +130,8 @@ impl Session {
     /// Notices processes that have ended.
     pub(super) fn reap(&mut self) {
         for ended in self.owners.ended(&mut self.trace) {
-            self.model.process_exited(ended.pid, clock::now_ns());
+            let (pid, t_ns) = (ended.pid, clock::now_ns());
+            self.model.feed(Input::Exited { pid, t_ns });
         }
     }
 
@@ -185,9 +186,11 @@ impl Session {
         }
         while self.drain() {}
         // Closing states that did not fit into the ring are marked as such.
-        self.model
-            .absorb(self.states.iter().chain(&buried), clock::now_ns());
-        self.model.close_missing(began);
+        let now_ns = clock::now_ns();
+        for states in [self.states.as_slice(), &buried] {
+            self.model.feed(Input::States { states, now_ns });
+        }
+        self.model.feed(Input::ScanDone { began_ns: began });
         Ok(())
     }
 
@@ -196,7 +199,7 @@ impl Session {
             .trace
             .stats()
             .context("reading the programs' counters")?;
-        self.model.set_loss(Loss {
+        self.model.feed(Input::Loss(&Loss {
             seen: stats.seen,
             sent: stats.sent,
             merged: stats.merged,
@@ -204,7 +207,7 @@ impl Session {
             dropped_map: stats.dropped_map,
             lost_closed: stats.lost_closed,
             recursion_misses: self.trace.recursion_misses(),
-        });
+        }));
         if stats.lost_entry > 0 || self.undecodable > 0 || stats.pending_full > 0 {
             log::debug!(
                 "returns without entry {}, undecodable records {}, touched lists full {}",
@@ -226,7 +229,7 @@ impl Session {
             .truesize_buckets()
             .context("reading the truesize histogram")?;
         // Only received skbs carry their payload; the ratio is theirs.
-        self.model.set_truesize(&TruesizeCounts {
+        self.model.feed(Input::Truesize(&TruesizeCounts {
             buckets,
             sum: TruesizeSum {
                 count: received.count + allocated.count,
@@ -234,7 +237,7 @@ impl Session {
                 payload: received.payload,
                 max: received.max.max(allocated.max),
             },
-        });
+        }));
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod drain;
 mod feed;
 mod groups;
 mod hash;
+mod input;
 mod processes;
 mod render;
 mod sockets;
@@ -30,6 +31,7 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use input::Input;
 pub use processes::ProcessFacts;
 pub use render::Detail;
 pub use truesize::TruesizeCounts;
