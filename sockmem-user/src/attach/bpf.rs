@@ -8,7 +8,7 @@ use aya::Pod;
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_info};
 
 /// One bpf(2) call.
-fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is a fully initialised bpf_attr, and the caller has filled in
     // the member that `cmd` reads with pointers that outlive the call.
     let rc = unsafe {
@@ -26,13 +26,13 @@ fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     }
 }
 
-fn zeroed() -> bpf_attr {
+pub(super) fn zeroed() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain integers; all zeroes is a valid value.
     unsafe { std::mem::zeroed() }
 }
 
 /// Takes ownership of a descriptor that bpf(2) returned.
-fn owned(fd: i64) -> OwnedFd {
+pub(super) fn owned(fd: i64) -> OwnedFd {
     // SAFETY: the kernel has just given this descriptor to us alone.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }

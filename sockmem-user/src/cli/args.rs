@@ -9,6 +9,10 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod inspect;
+
+pub use inspect::{GroupBy, InspectKinds, SnapshotArgs, SnapshotFormat, WhereArgs};
+
 use super::exit::Exit;
 use super::target::Target;
 use super::units;
@@ -46,6 +50,10 @@ struct Cli {
 enum Command {
     /// Traces sockets and shows what they hold, interval by interval; then the answer
     Live(Box<LiveArgs>),
+    /// Where the memory of sockets is reported: the accounts, from payload to MemFree
+    Where(Box<WhereArgs>),
+    /// One reading of every socket, with its owner; no tracing
+    Snapshot(Box<SnapshotArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
 }
@@ -230,6 +238,10 @@ pub enum Invocation {
     Live(Box<LiveArgs>),
     /// Print `plain::explain()`.
     Explain,
+    /// Say where the memory is.
+    Where(Box<WhereArgs>),
+    /// Read every socket once.
+    Snapshot(Box<SnapshotArgs>),
     /// Look at the host.
     Doctor(DoctorArgs),
 }
@@ -270,6 +282,8 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Where(args)) => Ok(Invocation::Where(args)),
+        Some(Command::Snapshot(args)) => Ok(Invocation::Snapshot(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
@@ -293,6 +307,8 @@ pub fn command() -> clap::Command {
                 .after_long_help(live_help)
         })
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("where", |c| c.after_help(WHERE_NOTES))
+        .mut_subcommand("snapshot", |c| c.after_help(SNAPSHOT_NOTES))
 }
 
 const SHORT_EXAMPLES: &str = "\
@@ -311,6 +327,21 @@ const LIVE_NOTES: &str = "
 Sizes: 4096, 64KiB, 2M (= 2MiB). Times: 250us, 1500ms, 10s, 5m, 1h.
 Exit status: 0 done, also after Ctrl-C; 2 wrong usage, or a host that cannot do it.
 What this host allows: sudo sockmem-trace doctor";
+
+const WHERE_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace where                     the whole host
+  sudo sockmem-trace where --pid 4242          beginning with one process
+  sockmem-trace where --explain                what each step means
+Needs no eBPF, and no root for most of it; what cannot be read is `-`, and why is said.";
+
+const SNAPSHOT_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace snapshot --top 20                   what holds most
+  sudo sockmem-trace snapshot --group process            who holds most
+  sudo sockmem-trace snapshot --port 443 --format csv    for a spreadsheet
+  sockmem-trace snapshot --explain                       what each field means
+Needs no eBPF. Without root, owners of other users' sockets and other network namespaces are not known.";
 
 const DOCTOR_NOTES: &str = "\
 Example: sudo sockmem-trace doctor

@@ -3,6 +3,7 @@
 //! * `args`, `target`, `units`, `exit`: what is typed, and how a command ends.
 //! * `run`: from arguments to the command.
 //! * `live`: the run loop of a trace. * `session`: trace, owners and model held together.
+//! * `inspect`: `snapshot` and `where`: one reading, no tracing.
 //! * `doctor`: what this host allows.
 
 pub mod args;
@@ -11,6 +12,7 @@ pub mod target;
 pub mod units;
 
 mod doctor;
+mod inspect;
 mod live;
 mod run;
 mod session;

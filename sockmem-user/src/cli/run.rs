@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, live};
+use super::{doctor, inspect, live};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -24,6 +24,8 @@ where
             .map(|()| Exit::Done)
             .map_err(Into::into),
         Ok(Invocation::Doctor(args)) => doctor::run(&args),
+        Ok(Invocation::Where(args)) => inspect::account(&args),
+        Ok(Invocation::Snapshot(args)) => inspect::snapshot(&args),
         Ok(Invocation::Live(args)) => live::run(&args),
     };
     match result {

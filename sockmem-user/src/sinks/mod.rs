@@ -4,6 +4,8 @@
 //! * `json`: one document per line or report, for programs.
 //! * `plain`: lines of text, for people without a full screen and for logs.
 //! * `summary`: the closing summary in text, the answer first.
+//! * `snapshot`: one reading of every socket: text, JSON, CSV.
+//! * `statement`: where the memory is reported: text, JSON.
 //! * `doctor`: what the host allows, as text and JSON.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
 #![deny(unsafe_code)]
@@ -14,7 +16,9 @@ pub mod fields;
 pub mod json;
 pub mod look;
 pub mod plain;
+pub mod snapshot;
 pub mod spark;
+pub mod statement;
 pub mod summary;
 pub mod table;
 pub mod text;

@@ -43,7 +43,9 @@ fn batch(
 ) {
     let mut cookies = Vec::new();
     let mut info = DumpInfo::default();
-    let result = read_batch(bytes, 1, &mut info, &mut |s| cookies.push(s.cookie));
+    let result = read_batch(bytes, 1, &mut info, &mut |s: &DiagSocket, _: &[u8]| {
+        cookies.push(s.cookie);
+    });
     (
         cookies,
         info,
