@@ -57,14 +57,10 @@ pub(super) fn snapshot(args: &SnapshotArgs) -> anyhow::Result<Exit> {
     if let Some(sort) = snapshot::sort_by(&args.sort) {
         found.sort(sort);
     }
-    let words: Vec<&str> = [
-        (kinds.tcp, "TCP"),
-        (kinds.udp, "UDP"),
-        (kinds.unix, "unix"),
-    ]
-    .into_iter()
-    .filter_map(|(on, word)| on.then_some(word))
-    .collect();
+    let words: Vec<&str> = [(kinds.tcp, "TCP"), (kinds.udp, "UDP"), (kinds.unix, "unix")]
+        .into_iter()
+        .filter_map(|(on, word)| on.then_some(word))
+        .collect();
     let report = snapshot::Report {
         snapshot: &found,
         target: describe(&args.target, &format!("{} sockets", words.join(", "))),

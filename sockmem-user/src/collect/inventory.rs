@@ -206,8 +206,7 @@ impl Found {
             Ok(opened) => opened.map_err(OwnersError::from),
             Err(error) => Err(error.into()),
         };
-        let dumped =
-            opened.and_then(|mut diag| Ok(self.dump(&mut diag, namespace, kinds)?));
+        let dumped = opened.and_then(|mut diag| Ok(self.dump(&mut diag, namespace, kinds)?));
         match dumped {
             Ok(info) if info.incomplete => {
                 fact.missing = Some(
@@ -281,11 +280,7 @@ fn refuse_blind(
 }
 
 /// Names of the processes that hold one of the sockets.
-fn processes(
-    procfs: &Procfs,
-    holders: &Holders,
-    sockets: &[Listed],
-) -> BTreeMap<u32, ProcessFact> {
+fn processes(procfs: &Procfs, holders: &Holders, sockets: &[Listed]) -> BTreeMap<u32, ProcessFact> {
     let mut inodes: Vec<u64> = sockets.iter().map(|s| s.socket.inode).collect();
     inodes.sort_unstable();
     let mut processes = BTreeMap::new();
@@ -354,10 +349,7 @@ fn children(directory: &Path, relative: &str) -> Vec<String> {
 ///
 /// # Errors
 /// `OwnersError::NoListener`.
-pub fn check_listeners(
-    selection: &Selection,
-    inventory: &Inventory,
-) -> Result<(), OwnersError> {
+pub fn check_listeners(selection: &Selection, inventory: &Inventory) -> Result<(), OwnersError> {
     for (addr, port) in &selection.listeners {
         let there = inventory.sockets.iter().any(|l| {
             let s = &l.socket;

@@ -13,7 +13,7 @@ use crate::host::netns::in_netns_of;
 use crate::host::procfs::Procfs;
 use crate::host::sockstat::Sums;
 use crate::host::sysctl::{self, Sysctls};
-use crate::host::{meminfo, memcg, slabinfo};
+use crate::host::{memcg, meminfo, slabinfo};
 use crate::kernel::{Btf, Features};
 
 /// How often the sockets are read again while the sums move.
@@ -223,7 +223,8 @@ fn rss(selection: &Selection) -> Known<Rss> {
 
 /// The control group of the target's first process, else the root's.
 fn memcg(selection: &Selection) -> Known<MemcgSock> {
-    let text = fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let text =
+        fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
     let mounts = cgroup::parse_mounts(&String::from_utf8_lossy(&text));
     let path = match selection.pids.first() {
         Some(pid) => Procfs::default()

@@ -90,7 +90,10 @@ mod tests {
 
     #[test]
     fn sock_is_found_among_others() {
-        assert_eq!(parse_sock("anon 1\nsock 34816000\nshmem 2\n"), Some(34_816_000));
+        assert_eq!(
+            parse_sock("anon 1\nsock 34816000\nshmem 2\n"),
+            Some(34_816_000)
+        );
         assert_eq!(parse_sock("socket 7\nsock_throttled 1\n"), None);
         assert_eq!(parse_sock("sock -1\n"), None);
         assert_eq!(parse_sock(""), None);
@@ -109,7 +112,11 @@ mod tests {
         assert!(read(&mounts, "/a").unwrap_err().contains("does not exist"));
         write("memory.kmem.tcp.usage_in_bytes", "0\n");
         write("memory.kmem.tcp.limit_in_bytes", "9223372036854771712\n");
-        assert!(read(&mounts, "/a").unwrap_err().contains("counts only once"));
+        assert!(
+            read(&mounts, "/a")
+                .unwrap_err()
+                .contains("counts only once")
+        );
         write("memory.kmem.tcp.limit_in_bytes", "1048576\n");
         assert_eq!(read(&mounts, "/a").unwrap().bytes, 0);
         write("memory.kmem.tcp.usage_in_bytes", "4096\n");

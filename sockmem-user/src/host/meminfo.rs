@@ -73,7 +73,10 @@ mod tests {
             (Some(8192), Some(0), None, None)
         );
         assert_eq!(parse("MemTotal: 1 kB\n"), None);
-        assert_eq!(parse("MemTotal: 18446744073709551615 kB\nMemFree: 1 kB\n"), None);
+        assert_eq!(
+            parse("MemTotal: 18446744073709551615 kB\nMemFree: 1 kB\n"),
+            None
+        );
     }
 
     proptest! {

@@ -58,7 +58,8 @@ pub fn list(procfs: &Procfs, pids: &[u32]) -> (BTreeMap<u64, Door>, u32) {
 
 /// Whether the file is one of the kernel's namespace files (`NSFS_MAGIC`).
 fn is_namespace(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
 }
 
 /// Runs `work` in the namespace behind `door`, as `in_netns_of`.

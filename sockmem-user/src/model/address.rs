@@ -88,7 +88,7 @@ pub(super) fn push_address(out: &mut String, family: u8, address: &[u8; 16]) {
 
 /// Appends a number in decimal.
 pub(super) fn push_number(out: &mut String, mut n: u64) {
-    let mut digits = [0; 20];
+    let mut digits = [0u8; 20];
     let mut at = digits.len();
     loop {
         at -= 1;
@@ -98,7 +98,7 @@ pub(super) fn push_number(out: &mut String, mut n: u64) {
             break;
         }
     }
-    out.extend(digits[at..].iter().map(|d| char::from(*d)));
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// Text of a NUL-padded name; `None` where it is empty.

@@ -492,10 +492,7 @@ mod tests {
 
     #[test]
     fn every_letter_of_ss_is_explained() {
-        let letters: Vec<&str> = FIELDS
-            .iter()
-            .filter_map(|f| Some(f.ss?.letters))
-            .collect();
+        let letters: Vec<&str> = FIELDS.iter().filter_map(|f| Some(f.ss?.letters)).collect();
         assert_eq!(letters, ["r", "rb", "t", "tb", "f", "w", "o", "bl", "d"]);
         insta::assert_snapshot!(explain_ss());
     }

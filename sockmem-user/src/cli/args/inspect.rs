@@ -68,6 +68,7 @@ pub struct SnapshotArgs {
     /// Which sockets; with none named, all.
     #[command(flatten)]
     pub target: Target,
+    /// Which kinds.
     #[command(flatten)]
     pub kinds: InspectKinds,
     /// At most so many rows; totals are over all sockets nonetheless

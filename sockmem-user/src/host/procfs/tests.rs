@@ -124,10 +124,12 @@ fn thousands_of_descriptors_are_all_found() {
     let together = Holders::new(own, 0);
     assert_eq!(together, alone);
     assert_eq!(alone.all().len(), 6000);
-    assert!(
-        (0..6000).all(|fd| alone.of(100_000 + fd)
-            == [Holder { inode: 100_000 + fd, pid: 7, fd: fd as u32 }])
-    );
+    assert!((0..6000).all(|fd| alone.of(100_000 + fd)
+        == [Holder {
+            inode: 100_000 + fd,
+            pid: 7,
+            fd: fd as u32
+        }]));
 }
 
 #[test]

@@ -149,7 +149,9 @@ impl SockDiag {
     /// `DiagError`; sockets given before it are valid. After `Malformed` the kernel
     /// may still be in the middle of its answer: open a new `SockDiag`.
     pub fn dump_tcp(&mut self, mut each: impl FnMut(&DiagSocket)) -> Result<DumpInfo, DiagError> {
-        self.dump(|seq| wire::request(wire::STATES, seq), &mut |socket, _| each(socket))
+        self.dump(|seq| wire::request(wire::STATES, seq), &mut |socket, _| {
+            each(socket)
+        })
     }
 
     /// Gives every UDP socket of the namespace, IPv4 and then IPv6, to `each`; else as `dump_tcp`.

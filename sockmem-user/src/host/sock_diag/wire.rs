@@ -286,7 +286,9 @@ pub(super) fn read_batch(
                 info.sockets += 1;
                 each(&socket, name);
             }
-            kind if kind == i32::from(TCPDIAG_GETSOCK) || kind == i32::from(SOCK_DIAG_BY_FAMILY) => {
+            kind if kind == i32::from(TCPDIAG_GETSOCK)
+                || kind == i32::from(SOCK_DIAG_BY_FAMILY) =>
+            {
                 match parse_inet_diag(payload)? {
                     Some(socket) if socket.meminfo.is_some() => {
                         info.sockets += 1;

@@ -182,7 +182,12 @@ impl<'a> Entry<'a> {
     #[must_use]
     pub fn cgroup(&self) -> Option<Cow<'a, str>> {
         const ROOT: u64 = 1;
-        let by_id = |id| self.inventory.cgroups.get(&id).map(|p| Cow::from(p.as_str()));
+        let by_id = |id| {
+            self.inventory
+                .cgroups
+                .get(&id)
+                .map(|p| Cow::from(p.as_str()))
+        };
         let own = self.socket().cgroup_id;
         // Where version 1 is in use, every socket is in the root of version 2, which says nothing.
         own.filter(|id| *id != ROOT)

@@ -103,7 +103,7 @@ impl Sums {
 }
 
 /// In which order sockets stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Sort {
     /// By what they hold, most first.
     Resident,
@@ -167,29 +167,32 @@ impl<'a> Snapshot<'a> {
     /// Puts them in order; of equal ones the older socket comes first.
     pub fn sort(&mut self, by: Sort) {
         let inventory = self.inventory;
-        let entry = |row: &Row| Entry::new(inventory, row);
         let cookie = |row: &Row| inventory.sockets[row.at as usize].socket.cookie;
+        // The key that numbers are ordered by: most first.
+        let most = |row: &Row, get: &dyn Fn(&Entry<'_>) -> i64| {
+            std::cmp::Reverse(get(&Entry::new(inventory, row)))
+        };
+        let socket = |row: &Row| &inventory.sockets[row.at as usize].socket;
         match by {
-            Sort::Resident => self
-                .rows
-                .sort_by_cached_key(|r| (std::cmp::Reverse(entry(r).resident()), cookie(r))),
-            Sort::Number(get) => self
-                .rows
-                .sort_by_cached_key(|r| (std::cmp::Reverse(get(&entry(r))), cookie(r))),
+            Sort::Resident => self.rows.sort_by_cached_key(|r| {
+                let resident = Entry::new(inventory, r).resident();
+                (std::cmp::Reverse(resident), cookie(r))
+            }),
+            Sort::Number(get) => self.rows.sort_by_cached_key(|r| (most(r, &get), cookie(r))),
             Sort::Pid => self
                 .rows
                 .sort_by_cached_key(|r| (r.pid.unwrap_or(u32::MAX), cookie(r))),
             Sort::Local => self.rows.sort_by_cached_key(|r| {
-                let s = entry(r).socket();
+                let s = socket(r);
                 (s.family, s.local, cookie(r))
             }),
             Sort::Remote => self.rows.sort_by_cached_key(|r| {
-                let s = entry(r).socket();
+                let s = socket(r);
                 (s.family, s.remote, cookie(r))
             }),
             Sort::State => self
                 .rows
-                .sort_by_cached_key(|r| (entry(r).socket().state, cookie(r))),
+                .sort_by_cached_key(|r| (socket(r).state, cookie(r))),
         }
     }
 

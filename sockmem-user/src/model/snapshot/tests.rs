@@ -54,7 +54,10 @@ fn what_is_meant_decides_who_of_several_owns() {
     // The listener is held by 10 and 11; the unaccepted connection is its.
     assert_eq!(cookies(&s), [1, 2, 4].into());
     assert!(s.entries().all(|e| e.pid() == Some(11)));
-    assert_eq!(cookies(&Snapshot::new(&inventory, &pids(&[20]))), [3, 6, 8].into());
+    assert_eq!(
+        cookies(&Snapshot::new(&inventory, &pids(&[20]))),
+        [3, 6, 8].into()
+    );
     assert!(cookies(&Snapshot::new(&inventory, &pids(&[99]))).is_empty());
 }
 
@@ -78,7 +81,10 @@ fn ports_and_listeners_choose() {
         ..Selection::default()
     };
     let through: BTreeSet<u64> = [1, 2, 4, 5].into();
-    assert_eq!(cookies(&Snapshot::new(&inventory, &listener(None))), through);
+    assert_eq!(
+        cookies(&Snapshot::new(&inventory, &listener(None))),
+        through
+    );
     let at = Some(IpAddr::from([10, 0, 0, 1]));
     assert_eq!(cookies(&Snapshot::new(&inventory, &listener(at))), through);
     let other = Some(IpAddr::from([10, 0, 0, 2]));
@@ -93,7 +99,11 @@ fn memory_is_what_each_transport_charges() {
         let e = s.entries().find(|e| e.socket().cookie == cookie).unwrap();
         (e.resident(), e.unread_bytes(), e.unacked_bytes())
     };
-    assert_eq!(of(1), (Some(0), None, None), "a listener counts connections");
+    assert_eq!(
+        of(1),
+        (Some(0), None, None),
+        "a listener counts connections"
+    );
     assert_eq!(of(2), (Some(69_632), Some(65_536), Some(0)));
     assert_eq!(of(3), (Some(4096), Some(0), Some(1000)));
     assert_eq!(of(7), (Some(4096), None, None), "UDP tells memory");
@@ -150,7 +160,11 @@ fn groups_add_up_and_stand_in_order() {
         assert_eq!(sum, s.totals.resident, "{by:?}");
         let count: u64 = groups.iter().map(|g| g.sums.sockets).sum();
         assert_eq!(count, s.totals.sockets, "{by:?}");
-        assert!(groups.windows(2).all(|w| w[0].sums.resident >= w[1].sums.resident));
+        assert!(
+            groups
+                .windows(2)
+                .all(|w| w[0].sums.resident >= w[1].sums.resident)
+        );
     }
     let keys = |by| -> Vec<String> { s.groups(by).into_iter().map(|g| g.key).collect() };
     assert_eq!(

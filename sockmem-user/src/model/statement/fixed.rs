@@ -6,6 +6,8 @@ use crate::facts::memory::{Known, MemoryFacts, Slab, SlabCache};
 const ENDPOINT: [&str; 3] = ["sock_inode_cache", "filp", "dentry"];
 /// Objects that it has where a security module keeps something in each.
 const SECURITY: [&str; 2] = ["lsm_inode_cache", "lsm_file_cache"];
+/// Objects of each local port that a client's socket has to itself (the second from 6.1).
+const PORT: [&str; 2] = ["tcp_bind_bucket", "tcp_bind2_bucket"];
 /// Objects of each descriptor that epoll watches.
 const EPOLL: [&str; 2] = ["eventpoll_epi", "eventpoll_pwq"];
 
@@ -42,6 +44,8 @@ pub struct Fixed {
     pub tcp: Known<Cost>,
     /// An IPv6 socket.
     pub tcp_v6: Known<Cost>,
+    /// A port of its own, as clients have one, in addition.
+    pub port: Known<Cost>,
     /// A descriptor that epoll watches, in addition.
     pub epoll: Known<Cost>,
     /// A time-wait socket.
@@ -79,6 +83,10 @@ impl Fixed {
         }
         let tcp = add(common.clone(), find("TCP"));
         let tcp_v6 = add(common, find("TCPv6"));
+        let mut port = find(PORT[0]);
+        if let Ok(cost) = find(PORT[1]) {
+            port = add(port, Ok(cost));
+        }
         let epoll = EPOLL
             .into_iter()
             .fold(Ok(Cost::default()), |sum, name| add(sum, find(name)));
@@ -88,6 +96,7 @@ impl Fixed {
         Ok(Fixed {
             tcp,
             tcp_v6,
+            port,
             epoll,
             time_wait,
             request,

@@ -284,8 +284,9 @@ fn reserve(s: &Statement) -> Step {
 /// Slab objects of the sockets that are meant.
 fn fixed_objects(s: &Statement, meant: &Snapshot<'_>) -> Step {
     let count = |v6: bool| {
-        let of_family =
-            meant.entries().filter(|e| (e.socket().family == AF_INET6) == v6);
+        let of_family = meant
+            .entries()
+            .filter(|e| (e.socket().family == AF_INET6) == v6);
         of_family.count() as u64
     };
     let bytes = match (&s.target, &s.fixed) {

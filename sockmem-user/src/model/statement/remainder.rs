@@ -89,9 +89,7 @@ impl Remainder {
         let bytes = facts
             .after
             .as_ref()
-            .map(|sums| {
-                (signed(sums.mem_pages) + shares) * page - signed(whole.totals.resident)
-            })
+            .map(|sums| (signed(sums.mem_pages) + shares) * page - signed(whole.totals.resident))
             .map_err(Clone::clone);
         let side = |get: fn(&Part) -> Option<i64>| -> Option<i64> { parts.iter().map(get).sum() };
         let range = (side(|p| p.low), side(|p| p.high));
@@ -110,7 +108,10 @@ impl Remainder {
 
 fn reserve(facts: &MemoryFacts, page: i64) -> (Known<i64>, String) {
     match &facts.reserve {
-        Reserve::Absent => (Ok(0), "This kernel has none (they came in 6.0): sockstat is exact.".into()),
+        Reserve::Absent => (
+            Ok(0),
+            "This kernel has none (they came in 6.0): sockstat is exact.".into(),
+        ),
         Reserve::Exact { after, cpus, .. } => (
             Ok(after * page),
             format!(
@@ -234,11 +235,7 @@ fn uncharged(whole: &Snapshot<'_>, page: i64) -> Part {
     }
 }
 
-fn judge(
-    bytes: &Known<i64>,
-    range: (Option<i64>, Option<i64>),
-    page: i64,
-) -> (Verdict, String) {
+fn judge(bytes: &Known<i64>, range: (Option<i64>, Option<i64>), page: i64) -> (Verdict, String) {
     let left = match bytes {
         Err(why) => return (Verdict::Unknown, format!("Not known: {why}.")),
         Ok(left) => *left,

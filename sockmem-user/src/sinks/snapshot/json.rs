@@ -62,13 +62,18 @@ impl Serialize for Namespaces<'_> {
             via: &'a str,
             missing: Option<&'a str>,
         }
-        s.collect_seq(self.0.snapshot.inventory().namespaces.iter().map(|n| {
-            Namespace {
-                netns: Some(n.inode).filter(|inode| *inode != 0),
-                via: &n.via,
-                missing: n.missing.as_deref(),
-            }
-        }))
+        s.collect_seq(
+            self.0
+                .snapshot
+                .inventory()
+                .namespaces
+                .iter()
+                .map(|n| Namespace {
+                    netns: Some(n.inode).filter(|inode| *inode != 0),
+                    via: &n.via,
+                    missing: n.missing.as_deref(),
+                }),
+        )
     }
 }
 

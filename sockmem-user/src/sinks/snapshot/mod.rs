@@ -13,8 +13,8 @@ mod values;
 use std::time::Duration;
 
 pub use csv::write_csv;
-pub use json::{SCHEMA, write_json};
 pub(in crate::sinks) use json::sums_json;
+pub use json::{SCHEMA, write_json};
 pub use text::write_text;
 pub use values::{SORTS, sort_by};
 

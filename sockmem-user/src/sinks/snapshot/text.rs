@@ -83,11 +83,11 @@ pub fn write_text(
     let facts = [
         (Style::Strong, "sockmem-trace snapshot".to_owned()),
         (Style::Plain, look.foreign(&report.target).into_owned()),
+        (Style::Plain, text::counted(t.sockets, "socket", "sockets")),
         (
             Style::Plain,
-            text::counted(t.sockets, "socket", "sockets"),
+            format!("Linux {}", look.foreign(&host.kernel)),
         ),
-        (Style::Plain, format!("Linux {}", look.foreign(&host.kernel))),
         (
             Style::Faint,
             text::moment(report.snapshot.inventory().taken_unix_ns.0),
@@ -212,10 +212,10 @@ fn sockets(report: &Report<'_>, look: &Look, out: &mut impl Write) -> io::Result
             if is_text(COLUMNS[i].0) {
                 line.push_str(cell);
                 if Some(i) != last {
-                    line.extend(std::iter::repeat_n(' ', pad));
+                    push_blanks(&mut line, pad);
                 }
             } else {
-                line.extend(std::iter::repeat_n(' ', pad));
+                push_blanks(&mut line, pad);
                 line.push_str(cell);
             }
         }
@@ -240,6 +240,15 @@ fn sockets(report: &Report<'_>, look: &Look, out: &mut impl Write) -> io::Result
         writeln!(out, "{}", look.paint(Style::Faint, &look.prose(&words, 2)))?;
     }
     Ok(())
+}
+
+fn push_blanks(out: &mut String, mut n: usize) {
+    const BLANKS: &str = "                                ";
+    while n > 0 {
+        let some = n.min(BLANKS.len());
+        out.push_str(&BLANKS[..some]);
+        n -= some;
+    }
 }
 
 /// Which columns fit: rank 0 in any case, then rank by rank, all of one rank or none.
@@ -269,9 +278,9 @@ fn fitting(widths: &[usize], limit: Option<usize>) -> Vec<bool> {
 
 fn push_value(value: Value<'_>, look: &Look, out: &mut String) {
     match value {
+        Value::Bytes(n) => text::push_bytes(out, n),
         // Most of all cells.
-        Value::Bytes(0) | Value::SignedBytes(0) => out.push_str("0 B"),
-        Value::Bytes(n) => out.push_str(&text::bytes(n)),
+        Value::SignedBytes(0) => out.push_str("0 B"),
         Value::SignedBytes(n) => out.push_str(&text::signed_bytes(n)),
         Value::Count(0) => out.push('0'),
         Value::Count(n) => out.push_str(&text::count(n)),
@@ -288,12 +297,12 @@ fn push_who(e: &Entry<'_>, look: &Look, out: &mut String) {
         (Some(comm), Some(pid)) => {
             out.push_str(&look.foreign(comm));
             out.push('[');
-            out.push_str(&pid.to_string());
+            text::push_number(out, u64::from(pid));
             out.push(']');
         }
         (_, Some(pid)) => {
             out.push_str("pid ");
-            out.push_str(&pid.to_string());
+            text::push_number(out, u64::from(pid));
         }
         (_, None) => out.push_str(text::UNKNOWN),
     }
@@ -305,7 +314,7 @@ fn push_who(e: &Entry<'_>, look: &Look, out: &mut String) {
     let holders = e.holders().len();
     if holders > 1 {
         out.push_str(" +");
-        out.push_str(&(holders - 1).to_string());
+        text::push_number(out, holders as u64 - 1);
     }
 }
 
@@ -361,7 +370,10 @@ fn group_table(report: &Report<'_>, by: By, groups: &[Group], look: &Look) -> St
         .collect();
     let mut table = table::render(&columns, &rows, look).text;
     if shown < groups.len() {
-        table.push_str(&format!("and {} more\n", text::count((groups.len() - shown) as u64)));
+        table.push_str(&format!(
+            "and {} more\n",
+            text::count((groups.len() - shown) as u64)
+        ));
     }
     table
 }
@@ -396,7 +408,11 @@ fn totals(t: &Sums, tcp_only: bool) -> Vec<String> {
         (t.orphans, t.orphans_resident, "orphans"),
     ] {
         if n > 0 {
-            kinds.push(format!("{} {word} with {}", text::count(n), text::bytes(bytes)));
+            kinds.push(format!(
+                "{} {word} with {}",
+                text::count(n),
+                text::bytes(bytes)
+            ));
         }
     }
     if t.unknown > 0 {

@@ -97,7 +97,27 @@ fn get(json: &str) -> Option<Get> {
     })
 }
 
-/// The order that a field's name stands for; `None` for one that a snapshot cannot be ordered by.
+/// Names that a snapshot can be ordered by.
+pub const SORTS: [&str; 16] = [
+    "resident",
+    "rmem_alloc",
+    "wmem_queued",
+    "wmem_alloc",
+    "forward_alloc",
+    "optmem",
+    "backlog",
+    "drops",
+    "rcvbuf",
+    "sndbuf",
+    "unread_bytes",
+    "unacked_bytes",
+    "pid",
+    "local",
+    "remote",
+    "state",
+];
+
+/// The order that a field's name stands for; `None` for one that is not in `SORTS`.
 #[must_use]
 pub fn sort_by(name: &str) -> Option<Sort> {
     macro_rules! number {

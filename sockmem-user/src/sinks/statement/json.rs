@@ -149,6 +149,7 @@ fn fixed(f: &Fixed) -> Value {
     let missing: Vec<Value> = [
         ("TCP", &f.tcp),
         ("TCPv6", &f.tcp_v6),
+        ("client-port", &f.port),
         ("epoll", &f.epoll),
         ("time-wait", &f.time_wait),
         ("request", &f.request),
@@ -162,6 +163,7 @@ fn fixed(f: &Fixed) -> Value {
         "slab_bytes_per_socket_v6": slab(&f.tcp_v6),
         "object_bytes_per_socket_v6": object(&f.tcp_v6),
         "slab_bytes_per_thousand": slab(&f.tcp).map(|b| b * 1000),
+        "slab_bytes_per_client_port": slab(&f.port),
         "slab_bytes_per_epoll_watch": slab(&f.epoll),
         "slab_bytes_per_time_wait": slab(&f.time_wait),
         "slab_bytes_per_request": slab(&f.request),

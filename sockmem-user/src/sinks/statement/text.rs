@@ -27,7 +27,10 @@ pub fn write_text(
             "where the memory of TCP sockets is reported".to_owned(),
         ),
         (Style::Plain, look.foreign(&report.target).into_owned()),
-        (Style::Plain, format!("Linux {}", look.foreign(&host.kernel))),
+        (
+            Style::Plain,
+            format!("Linux {}", look.foreign(&host.kernel)),
+        ),
         (Style::Faint, text::moment(report.unix_ns)),
     ];
     writeln!(out, "{}\n", look.facts(&facts))?;
@@ -53,12 +56,7 @@ pub fn write_text(
 }
 
 /// A heading, and lines beneath it that begin alike.
-fn section(
-    out: &mut impl Write,
-    look: &Look,
-    heading: &str,
-    lines: &[String],
-) -> io::Result<()> {
+fn section(out: &mut impl Write, look: &Look, heading: &str, lines: &[String]) -> io::Result<()> {
     for (i, line) in lines.iter().enumerate() {
         let name = if i == 0 { heading } else { "" };
         let line = format!("{name:<15}{}", look.foreign(line));
@@ -258,9 +256,10 @@ fn fixed_cost(f: &Fixed, sockets: u64) -> Vec<String> {
         ));
     }
     lines.push(format!(
-        "each: TCP {}, TCPv6 {}; watched by epoll {} more; time-wait {}, request {}",
+        "each: TCP {}, TCPv6 {}; a client's port {} more, watched by epoll {} more; time-wait {}, request {}",
         one(&f.tcp),
         one(&f.tcp_v6),
+        one(&f.port),
         one(&f.epoll),
         one(&f.time_wait),
         one(&f.request)
@@ -276,7 +275,10 @@ fn fixed_cost(f: &Fixed, sockets: u64) -> Vec<String> {
             }
         })
         .collect();
-    lines.push(format!("from /proc/slabinfo, bytes an object: {}", objects.join(", ")));
+    lines.push(format!(
+        "from /proc/slabinfo, bytes an object: {}",
+        objects.join(", ")
+    ));
     lines
 }
 
@@ -301,7 +303,9 @@ fn limits(f: &MemoryFacts, c: &Ceilings) -> Vec<String> {
             "tcp_mem: not known: it is shown in the initial network namespace alone".to_owned(),
         ),
         (Some([low, pressure, high]), None) => {
-            lines.push(format!("tcp_mem {low} {pressure} {high} pages; used: not known"));
+            lines.push(format!(
+                "tcp_mem {low} {pressure} {high} pages; used: not known"
+            ));
         }
     }
     let three = |v: Option<[u64; 3]>| {
