@@ -104,7 +104,7 @@ pub fn read(
     } else {
         selection.pids.iter().copied().collect()
     };
-    let doors = doors(&procfs, selection, namespaces, &pids);
+    let (doors, hidden) = doors(&procfs, selection, namespaces, &pids);
     let walk = FdWalk::default();
     let (mut lister, mut helper) = (Vec::new(), Vec::new());
     let mut found = Found::default();
@@ -124,6 +124,15 @@ pub fn read(
         (dumped, denied)
     });
     dumped?;
+    if hidden > 0 && everybody {
+        found.namespaces.push(NamespaceFact {
+            inode: 0,
+            via: format!("{hidden} processes"),
+            missing: Some(
+                "they do not show which namespace they are in, so that there may be others: run it with sudo".into(),
+            ),
+        });
+    }
     lister.append(&mut helper);
     let holders = Holders::new(lister, denied?);
     refuse_blind(&procfs, selection, &holders)?;
@@ -142,32 +151,38 @@ pub fn read(
     })
 }
 
-/// The namespaces to read, the caller's own first.
+/// The namespaces to read, the caller's own first; and how many processes do not show theirs.
 fn doors(
     procfs: &Procfs,
     selection: &Selection,
     namespaces: Namespaces,
     pids: &[u32],
-) -> Vec<(u64, Door)> {
+) -> (Vec<(u64, Door)>, u32) {
     let own = std::process::id();
     let own_inode = procfs.netns_inode(own).unwrap_or(0);
-    let mut doors = BTreeMap::new();
+    let (mut doors, mut hidden) = (BTreeMap::new(), 0);
     if selection.all || namespaces == Namespaces::Every {
-        doors = netns::list(procfs, pids).0;
+        (doors, hidden) = netns::list(procfs, pids);
     } else {
         for pid in &selection.pids {
-            // 0: unknown, and entering it will say why.
-            let inode = procfs.netns_inode(*pid).unwrap_or(0);
-            doors.entry(inode).or_insert(Door::Process(*pid));
+            match procfs.netns_inode(*pid) {
+                Ok(inode) => {
+                    doors.entry(inode).or_insert(Door::Process(*pid));
+                }
+                // Its descriptors are not shown either, which is what will be said.
+                Err(ProcError::Denied { .. }) => hidden += 1,
+                // It has ended.
+                Err(_) => {}
+            }
         }
     }
     let by_address = !selection.ports.is_empty() || !selection.listeners.is_empty();
-    if selection.all || by_address || namespaces == Namespaces::Every {
+    if selection.all || by_address || namespaces == Namespaces::Every || doors.is_empty() {
         doors.insert(own_inode, Door::Process(own));
     }
     let mut doors: Vec<_> = doors.into_iter().collect();
     doors.sort_by_key(|(inode, _)| *inode != own_inode);
-    doors
+    (doors, hidden)
 }
 
 /// What the dumps gave.
@@ -270,10 +285,8 @@ fn refuse_blind(
         return Ok(());
     }
     for pid in &selection.pids {
-        match procfs.socket_inodes(*pid) {
-            Err(error @ ProcError::Denied { .. }) => return Err(error.into()),
-            // It has ended since, or is seen.
-            _ => {}
+        if let Err(error @ ProcError::Denied { .. }) = procfs.socket_inodes(*pid) {
+            return Err(error.into());
         }
     }
     Ok(())

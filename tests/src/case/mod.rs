@@ -3,6 +3,7 @@
 mod churn;
 mod detach;
 mod errors;
+mod inspect;
 mod loss;
 mod motion;
 mod owner;
@@ -173,6 +174,7 @@ fn all() -> Vec<Case> {
     let mut out = Vec::new();
     out.extend(selftest::cases());
     out.extend(errors::cases());
+    out.extend(inspect::cases());
     out.extend(rest::cases());
     out.extend(motion::cases());
     out.extend(truth::cases());

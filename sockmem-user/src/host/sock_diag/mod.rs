@@ -150,7 +150,7 @@ impl SockDiag {
     /// may still be in the middle of its answer: open a new `SockDiag`.
     pub fn dump_tcp(&mut self, mut each: impl FnMut(&DiagSocket)) -> Result<DumpInfo, DiagError> {
         self.dump(|seq| wire::request(wire::STATES, seq), &mut |socket, _| {
-            each(socket)
+            each(socket);
         })
     }
 
@@ -163,7 +163,9 @@ impl SockDiag {
         let mut both = DumpInfo::default();
         for family in [AF_INET, AF_INET6] {
             let request = |seq| wire::request_udp(family, seq);
-            let info = self.dump(request, &mut |socket, _| each(socket));
+            let info = self.dump(request, &mut |socket, _| {
+                each(socket);
+            });
             both.add(info.map_err(|e| e.of("UDP", "udp_diag"))?);
         }
         Ok(both)

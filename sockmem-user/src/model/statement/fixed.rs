@@ -89,7 +89,7 @@ impl Fixed {
         }
         let epoll = EPOLL
             .into_iter()
-            .fold(Ok(Cost::default()), |sum, name| add(sum, find(name)));
+            .try_fold(Cost::default(), |sum, name| add(Ok(sum), find(name)));
         let time_wait = find("tw_sock_TCP");
         let request = find("request_sock_TCP");
         let merged = objects.iter().filter(|o| o.name != o.cache).count() as u64;

@@ -208,7 +208,7 @@ fn parts(whole: &Snapshot<'_>, facts: &MemoryFacts, page: i64) -> Vec<Part> {
             "other_namespaces",
             Some(0),
             None,
-            format!("{missing} network namespaces could not be read, or not all of one"),
+            format!("{missing} network namespaces could not be read, or not wholly; or there may be others"),
         ));
     }
     parts

@@ -62,7 +62,7 @@ fn no_foreign_name_steers_the_terminal() {
     for format in [
         text(Look::default(), |_| {}),
         printed(|_| {}, |r, out| write_json(r, &host(), out)),
-        printed(|_| {}, |r, out| write_csv(r, out)),
+        printed(|_| {}, write_csv),
     ] {
         assert!(
             format.contains("bient")
@@ -133,7 +133,7 @@ fn groups_take_the_place_of_sockets() {
         r.groups = Some((By::Process, r.snapshot.groups(By::Process)));
     };
     insta::assert_snapshot!("groups", text(Look::default(), with));
-    insta::assert_snapshot!("groups_csv", printed(with, |r, out| write_csv(r, out)));
+    insta::assert_snapshot!("groups_csv", printed(with, write_csv));
     let json = printed(with, |r, out| write_json(r, &host(), out));
     let document: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(document["group_by"], "process");
@@ -143,7 +143,7 @@ fn groups_take_the_place_of_sockets() {
 
 #[test]
 fn csv_has_a_header_and_as_many_cells_in_each_line() {
-    let csv = printed(|_| {}, |r, out| write_csv(r, out));
+    let csv = printed(|_| {}, write_csv);
     insta::assert_snapshot!("csv", csv);
     let commas = |l: &str| l.matches(',').count();
     let header = csv.lines().next().unwrap();

@@ -55,15 +55,28 @@ pub fn write_text(
     section(out, look, "EASILY MISREAD", &lints)
 }
 
+/// Columns that headings take.
+const HEADING: usize = 15;
+
+/// Words wrapped to what is left beside a heading, harmless.
+fn beside(look: &Look, words: &str) -> String {
+    let words = look.foreign(words);
+    let width = look
+        .width
+        .map_or(usize::MAX, |w| w.saturating_sub(HEADING).max(24));
+    text::wrap(&words, width, 0).replace('\n', &format!("\n{:HEADING$}", ""))
+}
+
 /// A heading, and lines beneath it that begin alike.
 fn section(out: &mut impl Write, look: &Look, heading: &str, lines: &[String]) -> io::Result<()> {
     for (i, line) in lines.iter().enumerate() {
-        let name = if i == 0 { heading } else { "" };
-        let line = format!("{name:<15}{}", look.foreign(line));
-        // `wrap` takes blanks together: the heading's are kept apart.
-        let words = look.prose(line[15..].trim_start(), 15);
-        let name = format!("{name:<15}");
-        writeln!(out, "{}{words}", look.paint(Style::Strong, &name))?;
+        let name = format!("{:<HEADING$}", if i == 0 { heading } else { "" });
+        writeln!(
+            out,
+            "{}{}",
+            look.paint(Style::Strong, &name),
+            beside(look, line)
+        )?;
     }
     Ok(())
 }
@@ -154,12 +167,11 @@ fn remainder(report: &Report<'_>, look: &Look, out: &mut impl Write) -> io::Resu
         Err(_) => String::new(),
     };
     words.push_str(&r.text);
-    let words = look.prose(&look.foreign(&words), 15);
     writeln!(
         out,
         "{}{}",
-        look.paint(Style::Strong, &format!("{:<15}", "REMAINDER")),
-        look.paint(style, &words)
+        look.paint(Style::Strong, &format!("{:<HEADING$}", "REMAINDER")),
+        look.paint(style, &beside(look, &words))
     )?;
     let lines: Vec<String> = r
         .parts
