@@ -92,7 +92,7 @@ pub(super) fn account(args: &WhereArgs) -> anyhow::Result<Exit> {
     };
     let mut selection = select(&spec(&args.target))?;
     let mut blind = None;
-    let (inventory, facts) = match memory(&selection, options) {
+    let (inventory, facts) = match memory(&selection, &selection, options) {
         // Whose sockets they are cannot be seen; all the rest of the statement can.
         Err(OwnersError::Process(error @ ProcError::Denied { .. })) => {
             blind = Some(error.to_string());
@@ -100,7 +100,7 @@ pub(super) fn account(args: &WhereArgs) -> anyhow::Result<Exit> {
                 all: true,
                 ..Selection::default()
             };
-            let read = memory(&whole, options)?;
+            let read = memory(&whole, &selection, options)?;
             selection.all = false;
             read
         }

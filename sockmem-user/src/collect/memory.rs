@@ -32,12 +32,15 @@ pub struct MemoryOptions {
 }
 
 /// Reads every TCP socket of every namespace that can be entered, and the sums before and after;
-/// again while they move, a few times. The reading that they moved least around counts.
+/// again while they move, a few times. The reading that they moved least around counts. Of the
+/// processes of `subject` it tells resident memory, control group and limits: `selection`'s own, save where
+/// their sockets cannot be seen.
 ///
 /// # Errors
 /// `OwnersError`, as of reading sockets.
 pub fn memory(
     selection: &Selection,
+    subject: &Selection,
     options: MemoryOptions,
 ) -> Result<(Inventory, MemoryFacts), OwnersError> {
     let host = HostInfo::read().ok();
@@ -80,15 +83,15 @@ pub fn memory(
         gives_back: kernel.gives_back,
         defers: kernel.defers,
         system: meminfo::read().map_err(|e| format!("/proc/meminfo: {e}")),
-        rss: (!selection.pids.is_empty()).then(|| rss(selection)),
-        memcg: memcg(selection),
+        rss: (!subject.pids.is_empty()).then(|| rss(subject)),
+        memcg: memcg(subject),
         slab: slabinfo::read().map_err(|e| match e.kind() {
             std::io::ErrorKind::PermissionDenied => {
                 "/proc/slabinfo is shown to root alone: run it with sudo".to_owned()
             }
             _ => format!("/proc/slabinfo: {e}"),
         }),
-        limits: limits(selection),
+        limits: limits(subject),
     };
     Ok((around.inventory, facts))
 }
