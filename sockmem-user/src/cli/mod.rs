@@ -3,7 +3,7 @@
 //! * `args`, `target`, `units`, `exit`: what is typed, and how a command ends.
 //! * `run`: from arguments to the command.
 //! * `live`: the run loop of a trace. * `session`: trace, owners and model held together.
-//! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -12,6 +12,7 @@ pub mod units;
 
 mod doctor;
 mod live;
+pub mod manual;
 mod run;
 mod session;
 
