@@ -182,11 +182,11 @@ pub struct Pending {
     pub len: u32,
     /// Zero.
     pub reserved: u32,
-    /// `struct sock *`.
-    pub socks: [u64; PENDING_SLOTS],
+    /// `Entry::index` of each.
+    pub entries: [u32; PENDING_SLOTS],
 }
 
-const _: () = assert!(size_of::<Pending>() == 8 + 8 * PENDING_SLOTS);
+const _: () = assert!(size_of::<Pending>() == 8 + 4 * PENDING_SLOTS);
 
 /// The audit's result, per CPU: live counters compared with the last observed ones.
 #[repr(C)]

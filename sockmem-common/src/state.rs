@@ -223,6 +223,46 @@ impl SockState {
     }
 }
 
+/// One element of the array of states.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `struct sock *`; 0 while the entry is free or not yet filled in. Written last when a
+    /// socket comes under the trace, and first when it leaves.
+    pub sk: u64,
+    /// Its place in the array.
+    pub index: u32,
+    /// Whether the socket was touched since it was last read (tracepoint tier). Scratch.
+    pub dirty: u32,
+    /// The socket's.
+    pub state: SockState,
+    /// `state.id`, written when all else is: a copy, made in order, in which the two differ
+    /// is of two sockets.
+    pub seal: u64,
+}
+
+impl Entry {
+    /// Whether this copy is of one socket, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.sk != 0 && self.seal == self.state.id && self.state.first_ns != 0
+    }
+}
+
+/// What the program that user space runs is to do with the entries it is given: read again.
+pub const RUN_RESYNC: u64 = 0;
+/// Take out of use.
+pub const RUN_FORGET: u64 = 1;
+/// List as free, once, before anything is traced.
+pub const RUN_FREE: u64 = 2;
+
+/// Entries in a block: the programs count those in use by block, so that a reader looks at no
+/// others.
+pub const BLOCK: u32 = 64;
+
+const _: () = assert!(size_of::<Entry>() == 24 + size_of::<SockState>());
+const _: () = assert!(size_of::<Entry>().is_multiple_of(64));
+
 /// What user space knows about a socket that it asks the baseline to adopt.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

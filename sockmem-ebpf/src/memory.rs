@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
 use sockmem_common::{ABSENT, Counters, SEQ_OFO, SEQ_VALID, Seqs};
 
-use crate::maps::{WINDOW, WINDOW_WORDS, off};
+use crate::maps::{SLOTS_AT, WINDOW, WINDOW_WORDS, off};
 
 /// `TCP_LISTEN`.
 pub const TCP_LISTEN: u8 = 10;
@@ -29,9 +29,10 @@ pub trait Memory {
     fn read<T: Copy + Default>(base: u64, off: u32) -> T;
     /// `sk` as a `struct tcp_sock *`; 0 where it is none.
     fn tcp_sock(sk: u64) -> u64;
-    /// The address as a mere number, for functions that take integers only.
+    /// The address as a mere number, for functions that take integers only. An entry's `sk` is
+    /// the cheaper one.
     fn number(sk: u64) -> u64;
-    /// `sk` minus the address `base`, which is a pointer to a map's value.
+    /// `sk` minus the address of `SLOTS`, which `base` points to.
     fn distance(sk: u64, base: u64) -> u64;
 
     /// The memory counters of `sk`, and who has it.
@@ -167,8 +168,12 @@ impl Memory for Probed {
     }
 
     #[inline(always)]
-    fn distance(sk: u64, base: u64) -> u64 {
-        sk.wrapping_sub(Typed::number(base))
+    fn distance(sk: u64, _base: u64) -> u64 {
+        match SLOTS_AT.get_ptr(0) {
+            // SAFETY: points to a map value. 0 before there is anything to be found.
+            Some(at) => sk.wrapping_sub(unsafe { *at }),
+            None => sk,
+        }
     }
 }
 
@@ -196,7 +201,7 @@ impl Memory for Windowed {
 
     #[inline(always)]
     fn distance(sk: u64, base: u64) -> u64 {
-        sk.wrapping_sub(Typed::number(base))
+        Probed::distance(sk, base)
     }
 
     #[inline(always)]

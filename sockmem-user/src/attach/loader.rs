@@ -257,6 +257,9 @@ fn load_object(
         .override_global("LAYOUT", layout, true)
         .override_global("SETTINGS", settings, true)
         .map_max_entries("SOCKS", options.max_sockets)
+        .map_max_entries("STATES", options.max_sockets)
+        .map_max_entries("FREE", options.max_sockets)
+        .map_max_entries("USED", options.max_sockets.div_ceil(sockmem_common::BLOCK))
         .map_max_entries("EVENTS", ring)
         .load(object)
         .map_err(|e| AttachError::Object(chain(&e)))
@@ -291,6 +294,7 @@ fn load_and_attach(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(),
             }
             // Iterators are attached when they are run.
             (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
+            (Kind::Run, Program::RawTracePoint(p)) => p.load(),
             _ => Err(ProgramError::UnexpectedProgramType),
         }
     })();

@@ -22,6 +22,8 @@ pub enum Kind {
     Kretprobe,
     /// A BPF iterator: run on demand.
     Iter,
+    /// Attached to nothing: run on demand.
+    Run,
 }
 
 /// What a program is for; groups can be switched off and are measured one by one.
@@ -113,7 +115,7 @@ const fn with_params(mut spec: ProgramSpec, n: usize) -> ProgramSpec {
 }
 
 use Group::{Audit, Backlog, Core, Ownership, Scan, Truesize, WmemAlloc};
-use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, TpBtf};
+use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Run, TpBtf};
 use Need::{Either, Optional, Required};
 
 const NO_REAP: Need = Optional("partial reclaim by the delayed-ACK timer (kernels before 6.0)");
@@ -133,7 +135,7 @@ pub const PROGRAMS: &[ProgramSpec] = &[
     p("tp_fork", "sched_process_fork", TpBtf, ALL, Ownership, Optional("--follow")),
     p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
     p("it_baseline", "tcp", Iter, ALL, Scan, Required),
-    p("it_resync", "bpf_map_elem", Iter, ALL, Scan, Required),
+    p("rt_run", "on demand", Run, ALL, Scan, Required),
     // fentry/fexit.
     p("fx_release_cb", "tcp_release_cb", Fexit, FENTRY, Core, Required),
     conditional(p("fe_release_sock", "release_sock", Fentry, FENTRY, Core, Required)),

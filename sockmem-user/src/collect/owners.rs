@@ -273,7 +273,7 @@ impl Owners {
                 by_cookie.insert(st.cookie, (st.id, st.owner_tgid));
             })
             .map_err(|e| AttachError::Map {
-                name: "SOCKS",
+                name: "STATES",
                 why: e.to_string(),
             })?;
         let mut wanted = Vec::new();
