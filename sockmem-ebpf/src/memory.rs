@@ -52,10 +52,17 @@ pub trait Memory {
 pub struct Reading {
     /// Its memory counters.
     pub counters: Counters,
-    /// Whether it has a file.
-    pub held: bool,
-    /// Whether a task works on it.
-    pub owned: bool,
+    /// Not 0 where it has a file. Here and below a number and not a `bool`: a value that was
+    /// branched on once is walked twice by the verifier, from there to the end.
+    pub held: u64,
+    /// Not 0 where a task works on it.
+    pub owned: u32,
+}
+
+/// 1 where `n` is not 0, without a branch.
+#[inline(always)]
+fn positive(n: u32) -> u32 {
+    (n | n.wrapping_neg()) >> 31
 }
 
 #[inline(always)]
@@ -67,15 +74,15 @@ fn reading(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Reading {
             wmem_queued: word(off!(wmem_queued)),
             forward_alloc: word(off!(forward_alloc)) as i32,
             // SK_WMEM_ALLOC_BIAS, gone once sk_free() dropped it (include/net/sock.h).
-            wmem_alloc: if biased == 0 { 0 } else { biased - 1 },
+            wmem_alloc: biased - positive(biased),
             optmem: word(off!(omem_alloc)),
             backlog: word(off!(backlog_len)),
             rcvbuf: word(off!(rcvbuf)),
             sndbuf: word(off!(sndbuf)),
         },
-        held: pointer(off!(socket)) != 0,
+        held: pointer(off!(socket)),
         // An int of which the first byte tells (from 7.1 a u8 in a union).
-        owned: word(off!(lock_owned)) & 0xff != 0,
+        owned: word(off!(lock_owned)) & 0xff,
     }
 }
 
@@ -88,7 +95,7 @@ fn numbers(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Seqs {
         write_seq: word(off!(write_seq)),
         snd_una: word(off!(snd_una)),
         snd_nxt: word(off!(snd_nxt)),
-        flags: SEQ_VALID | if root != 0 { SEQ_OFO } else { 0 },
+        flags: SEQ_VALID | (SEQ_OFO * ((root | root.wrapping_neg()) >> 63) as u32),
     }
 }
 

@@ -130,28 +130,25 @@ pub fn take<M: Memory>(sk: u64, entry: &mut Entry, reading: Reading, hook: u8, c
     let seqs = memory::seqs::<M>(sk, state);
     let Reading { counters, held, .. } = reading;
     st.tcp_state = state;
-    if !held {
+    // Numbers: see `Reading::held`.
+    let changed = st.counters.difference(&counters);
+    let moved = changed | st.seqs.difference(&seqs);
+    if held == 0 {
         if st.owner_kind == OWNER_PROCESS {
             adopt::adopt_orphaned(index, hook as u64);
         }
-    } else if context == Context::Process && st.owner_kind != OWNER_PROCESS {
-        adopt::adopt_used(index, hook as u64);
-    }
-    let same = !st.counters.differs(&counters);
-    if same && !st.seqs.differs(&seqs) {
-        return;
-    }
-    // Asked only where the task did something to the socket: the answer costs a helper call.
-    if held
-        && context == Context::Process
-        && st.owner_kind == OWNER_PROCESS
-        && st.owner_tgid != adopt::current_tgid()
+    } else if context == Context::Process
+        // The task is asked for only where it did something to the socket: that costs a call.
+        && (st.owner_kind != OWNER_PROCESS || (moved != 0 && st.owner_tgid != adopt::current_tgid()))
     {
         adopt::adopt_used(index, hook as u64);
     }
+    if moved == 0 {
+        return;
+    }
     let now = now();
     st.advance(now, setting!(idle_after_ns));
-    if same {
+    if changed == 0 {
         // Payload moved within an skb, or only sequence numbers did: not a change of memory.
         if seqs.moved_since(&st.seqs) {
             st.last_activity_ns = now;

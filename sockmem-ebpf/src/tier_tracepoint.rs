@@ -72,7 +72,7 @@ pub extern "C" fn flush_one(index: u64, hook: u64) -> u64 {
     }
     let sk = entry.sk;
     let reading = Windowed::reading(sk);
-    if reading.owned {
+    if reading.owned != 0 {
         return 1;
     }
     if ours {
@@ -171,7 +171,7 @@ fn ended(sk: u64, hook: u8) {
     // Read at its section's end: where it is listed it need not be read again. Not so in another
     // CPU's list, nor while somebody else is at work on it. A softirq that touches it between
     // here and there has ended, and has read it, before this goes on.
-    if entry.dirty != 0 && !reading.owned && entry.state.pending == crate::emit::cpu() + 1 {
+    if entry.dirty != 0 && reading.owned == 0 && entry.state.pending == crate::emit::cpu() + 1 {
         entry.dirty = 0;
     }
     take::<Typed>(sk, entry, reading, hook, Context::Process);
