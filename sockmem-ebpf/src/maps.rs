@@ -25,6 +25,8 @@ pub static SETTINGS: Settings = Settings {
     self_tgid: 0,
     wakeup_bytes: 0,
     resync_quiet_ns: 0,
+    tcp_sock_type: 0,
+    reserved: 0,
 };
 
 /// `struct sock *` → index into `STATES`. Keyed by address, because every hook has it; the

@@ -1,11 +1,11 @@
 //! Two ways to read kernel memory, one interface.
 
-use core::ffi::c_void;
+use core::{arch::asm, ffi::c_void};
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
-use sockmem_common::{ABSENT, Counters, SEQ_OFO, SEQ_VALID, Seqs};
+use sockmem_common::{ABSENT, CAST_PLACEHOLDER, Counters, SEQ_OFO, SEQ_VALID, Seqs};
 
-use crate::maps::{SLOTS_AT, WINDOW, WINDOW_WORDS, off};
+use crate::maps::{SLOTS_AT, WINDOW, WINDOW_WORDS, off, setting};
 
 /// `TCP_LISTEN`.
 pub const TCP_LISTEN: u8 = 10;
@@ -29,6 +29,11 @@ pub trait Memory {
     fn read<T: Copy + Default>(base: u64, off: u32) -> T;
     /// `sk` as a `struct tcp_sock *`; 0 where it is none.
     fn tcp_sock(sk: u64) -> u64;
+    /// The same of a traced socket, which is one.
+    #[inline(always)]
+    fn traced_tcp_sock(sk: u64) -> u64 {
+        Self::tcp_sock(sk)
+    }
     /// The address as a mere number, for functions that take integers only. An entry's `sk` is
     /// the cheaper one.
     fn number(sk: u64) -> u64;
@@ -38,7 +43,11 @@ pub trait Memory {
     /// The memory counters of `sk`, and who has it.
     #[inline(always)]
     fn reading(sk: u64) -> Reading {
-        reading(|off| Self::read(sk, off), |off| Self::read(sk, off))
+        reading(
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+        )
     }
 
     /// The sequence numbers of a `struct tcp_sock`.
@@ -57,6 +66,35 @@ pub struct Reading {
     pub held: u64,
     /// Not 0 where a task works on it.
     pub owned: u32,
+    /// `skc_state`.
+    pub state: u8,
+}
+
+/// Whether addresses can be cast (`cast()`); a constant to the verifier.
+#[inline(always)]
+fn casts() -> bool {
+    setting!(tcp_sock_type) != 0
+}
+
+/// A `struct tcp_sock *` of an address, or of a typed `struct sock *`, for plain loads by `Typed`.
+/// Costs one instruction: the verifier puts a move in the call's place.
+#[inline(always)]
+fn cast(sk: u64) -> u64 {
+    let pointer: u64;
+    // SAFETY: a call of a kernel function that only changes a pointer's type; a fault at a load
+    // through it reads zero. It clobbers what every call does.
+    unsafe {
+        asm!(
+            "call {f}",
+            f = const CAST_PLACEHOLDER,
+            inlateout("r1") sk => _,
+            inlateout("r2") setting!(tcp_sock_type) as u64 => _,
+            lateout("r0") pointer,
+            lateout("r3") _, lateout("r4") _, lateout("r5") _,
+            options(nostack, pure, readonly),
+        );
+    }
+    pointer
 }
 
 /// 1 where `n` is not 0, without a branch.
@@ -66,7 +104,11 @@ fn positive(n: u32) -> u32 {
 }
 
 #[inline(always)]
-fn reading(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Reading {
+fn reading(
+    word: impl Fn(u32) -> u32,
+    pointer: impl Fn(u32) -> u64,
+    byte: impl Fn(u32) -> u8,
+) -> Reading {
     let biased = word(off!(wmem_alloc));
     Reading {
         counters: Counters {
@@ -83,6 +125,7 @@ fn reading(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Reading {
         held: pointer(off!(socket)),
         // An int of which the first byte tells (from 7.1 a u8 in a union).
         owned: word(off!(lock_owned)) & 0xff,
+        state: byte(off!(state)),
     }
 }
 
@@ -120,6 +163,15 @@ impl Memory for Typed {
     fn tcp_sock(sk: u64) -> u64 {
         // SAFETY: a helper call; the verifier checks that `sk` is a socket.
         unsafe { bpf_skc_to_tcp_sock(sk as *mut c_void) as u64 }
+    }
+
+    #[inline(always)]
+    fn traced_tcp_sock(sk: u64) -> u64 {
+        if casts() {
+            cast(sk)
+        } else {
+            Self::tcp_sock(sk)
+        }
     }
 
     #[inline(always)]
@@ -175,6 +227,26 @@ impl Memory for Probed {
     }
 
     #[inline(always)]
+    fn reading(sk: u64) -> Reading {
+        if casts() {
+            return Typed::reading(cast(sk));
+        }
+        reading(
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+        )
+    }
+
+    #[inline(always)]
+    fn numbers(tp: u64) -> Seqs {
+        if casts() {
+            return Typed::numbers(cast(tp));
+        }
+        numbers(|off| Self::read(tp, off), |off| Self::read(tp, off))
+    }
+
+    #[inline(always)]
     fn distance(sk: u64, _base: u64) -> u64 {
         match SLOTS_AT.get_ptr(0) {
             // SAFETY: points to a map value. 0 before there is anything to be found.
@@ -213,6 +285,9 @@ impl Memory for Windowed {
 
     #[inline(always)]
     fn reading(sk: u64) -> Reading {
+        if casts() {
+            return Typed::reading(cast(sk));
+        }
         let offsets = [
             off!(rmem_alloc),
             off!(lock_owned),
@@ -221,13 +296,20 @@ impl Memory for Windowed {
             off!(sndbuf),
         ];
         match Window::open(sk, &offsets) {
-            Some(window) => reading(|off| window.read(off), |off| window.read(off)),
+            Some(window) => reading(
+                |off| window.read(off),
+                |off| window.read(off),
+                |off| window.read(off),
+            ),
             None => Probed::reading(sk),
         }
     }
 
     #[inline(always)]
     fn numbers(tp: u64) -> Seqs {
+        if casts() {
+            return Typed::numbers(cast(tp));
+        }
         let offsets = [
             off!(copied_seq),
             off!(rcv_nxt),
@@ -331,7 +413,7 @@ pub fn is_tcp<M: Memory>(sk: u64) -> bool {
 /// The sequence numbers of `sk`; not valid while it listens.
 #[inline(always)]
 pub fn seqs<M: Memory>(sk: u64, state: u8) -> Seqs {
-    let tp = M::tcp_sock(sk);
+    let tp = M::traced_tcp_sock(sk);
     if tp == 0 || state == TCP_LISTEN || state == TCP_NEW_SYN_RECV {
         return Seqs::default();
     }

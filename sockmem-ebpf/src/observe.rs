@@ -126,9 +126,13 @@ pub fn update<M: Memory>(sk: u64, entry: &mut Entry, hook: u8, context: Context)
 pub fn take<M: Memory>(sk: u64, entry: &mut Entry, reading: Reading, hook: u8, context: Context) {
     let index = entry.index as u64;
     let st = &mut entry.state;
-    let state: u8 = M::read(sk, off!(state));
+    let Reading {
+        counters,
+        held,
+        state,
+        ..
+    } = reading;
     let seqs = memory::seqs::<M>(sk, state);
-    let Reading { counters, held, .. } = reading;
     st.tcp_state = state;
     // Numbers: see `Reading::held`.
     let changed = st.counters.difference(&counters);

@@ -8,11 +8,10 @@
 use sockmem_common::{Entry, PENDING_SLOTS, Pending, hook};
 
 use crate::{
-    arg,
+    adopt, arg,
     emit::count,
     maps::{PENDING, off},
     memory::{Memory, Typed, Windowed},
-    adopt,
     observe::{Context, destroy, entry_at, take, traced, update},
     program, truesize,
 };

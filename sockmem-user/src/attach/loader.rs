@@ -6,13 +6,14 @@ use aya::programs::{Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, SET_TRUESIZE, Settings};
 
+use super::object::{self, Cast};
 use super::table::{Group, Kind, Need, PROGRAMS, ProgramSpec};
 use super::trace::Trace;
 use crate::facts::{Coverage, Tier};
 use crate::kernel;
 
 /// The programs, built from `sockmem-ebpf` by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sockmem.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sockmem.bpf.o");
 
 /// What a trace is to be.
 #[derive(Clone, Debug)]
@@ -101,13 +102,22 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         Some(tier) => std::slice::from_ref(tier),
         None => &[Tier::Fentry, Tier::Kprobe, Tier::Tracepoint],
     };
+    let cast = object::cast(&btf);
     let mut refused = Vec::new();
     for &tier in tiers {
-        // bpf_get_socket_cookie in tracing programs came with 5.12. Whether it is there shows
-        // when a program that calls it is loaded.
-        let mut result = attach_tier(options, tier, true, &resolved.layout, &kernel_btf, &btf);
-        if result.is_err() {
-            result = attach_tier(options, tier, false, &resolved.layout, &kernel_btf, &btf);
+        // Whether a kernel has what came later shows when a program that calls it is loaded:
+        // bpf_rdonly_cast (6.2), and bpf_get_socket_cookie in tracing programs (5.12).
+        let attempts = [(true, cast), (true, None), (false, None)];
+        let mut result = Err(Refused::Program(String::new()));
+        for (i, (cookies, cast)) in attempts.into_iter().enumerate() {
+            if i > 0 && attempts[i - 1] == (cookies, cast) {
+                continue;
+            }
+            let calls = Calls { cookies, cast };
+            result = attach_tier(options, tier, calls, &resolved.layout, &kernel_btf, &btf);
+            if result.is_ok() {
+                break;
+            }
         }
         match result {
             Ok(mut trace) => {
@@ -140,6 +150,13 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
     }
 }
 
+/// Which of the later calls the programs make.
+#[derive(Clone, Copy)]
+struct Calls {
+    cookies: bool,
+    cast: Option<Cast>,
+}
+
 /// Why one tier was not attached.
 enum Refused {
     /// A required program.
@@ -151,15 +168,16 @@ enum Refused {
 fn attach_tier(
     options: &Options,
     tier: Tier,
-    cookies: bool,
+    calls: Calls,
     layout: &Layout,
     kernel_btf: &kernel::Btf,
     btf: &Btf,
 ) -> Result<Trace, Refused> {
     let mut settings = options.settings;
-    if cookies {
+    if calls.cookies {
         settings.flags |= SET_COOKIE;
     }
+    settings.tcp_sock_type = calls.cast.map_or(0, |c| c.tcp_sock);
     if options.truesize {
         settings.flags |= SET_TRUESIZE;
     }
@@ -172,7 +190,8 @@ fn attach_tier(
     if cfg!(target_arch = "aarch64") {
         settings.flags |= SET_AARCH64;
     }
-    let mut ebpf = load_object(options, &settings, layout, btf).map_err(Refused::Map)?;
+    let mut ebpf =
+        load_object(options, &settings, layout, calls.cast, btf).map_err(Refused::Map)?;
     let mut notes = Vec::new();
     let mut attached: Vec<&'static ProgramSpec> = Vec::new();
     for spec in PROGRAMS.iter().filter(|s| wanted(s, tier, options)) {
@@ -239,6 +258,7 @@ fn load_object(
     options: &Options,
     settings: &Settings,
     layout: &Layout,
+    cast: Option<Cast>,
     btf: &Btf,
 ) -> Result<Ebpf, AttachError> {
     let page = 4096u32;
@@ -252,6 +272,7 @@ fn load_object(
         }
         None => OBJECT,
     };
+    let object = object::with_cast(object, cast);
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("LAYOUT", layout, true)
@@ -261,7 +282,7 @@ fn load_object(
         .map_max_entries("FREE", options.max_sockets)
         .map_max_entries("USED", options.max_sockets.div_ceil(sockmem_common::BLOCK))
         .map_max_entries("EVENTS", ring)
-        .load(object)
+        .load(&object)
         .map_err(|e| AttachError::Object(chain(&e)))
 }
 

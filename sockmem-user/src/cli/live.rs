@@ -41,6 +41,8 @@ pub(super) fn default_options() -> Options {
             self_tgid: std::process::id(),
             wakeup_bytes: WAKEUP_BYTES,
             resync_quiet_ns: 0,
+            tcp_sock_type: 0,
+            reserved: 0,
         },
         max_sockets: LEAST_MAX_SOCKETS,
         ring_bytes: super::args::DEFAULT_RING_SIZE,

@@ -21,6 +21,8 @@ pub(crate) fn options() -> Options {
             self_tgid: std::process::id(),
             wakeup_bytes: 64 << 10,
             resync_quiet_ns: 0,
+            tcp_sock_type: 0,
+            reserved: 0,
         },
         max_sockets: 65_536,
         ring_bytes: 4 << 20,
