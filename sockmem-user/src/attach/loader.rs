@@ -108,14 +108,14 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         // Whether a kernel has what came later shows when a program that calls it is loaded:
         // bpf_rdonly_cast (6.2), and bpf_get_socket_cookie in tracing programs (5.12).
         let attempts = [(true, cast), (true, None), (false, None)];
-        let mut result = Err(Refused::Program(String::new()));
+        let mut result = Err(Refused::Load(String::new()));
         for (i, (cookies, cast)) in attempts.into_iter().enumerate() {
             if i > 0 && attempts[i - 1] == (cookies, cast) {
                 continue;
             }
             let calls = Calls { cookies, cast };
             result = attach_tier(options, tier, calls, &resolved.layout, &kernel_btf, &btf);
-            if result.is_ok() {
+            if !matches!(result, Err(Refused::Load(_))) {
                 break;
             }
         }
@@ -132,7 +132,7 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
                 return Ok(trace);
             }
             Err(Refused::Map(e)) => return Err(e),
-            Err(Refused::Program(why)) => refused.push((tier, why)),
+            Err(Refused::Load(why) | Refused::Attach(why)) => refused.push((tier, why)),
         }
     }
     match options.tier {
@@ -159,8 +159,10 @@ struct Calls {
 
 /// Why one tier was not attached.
 enum Refused {
-    /// A required program.
-    Program(String),
+    /// A required program could not be loaded; one that calls less may be.
+    Load(String),
+    /// A required program is not to be had, whatever it calls.
+    Attach(String),
     /// Maps: no other tier would fare better.
     Map(AttachError),
 }
@@ -200,19 +202,28 @@ fn attach_tier(
         }
         if let Err(why) = present(spec, kernel_btf) {
             match spec.need {
-                Need::Required => return Err(Refused::Program(format!("{}: {why}", spec.hook))),
+                Need::Required => return Err(Refused::Attach(format!("{}: {why}", spec.hook))),
                 Need::Optional(lost) => notes.push(format!("{lost} ({}: {why})", spec.hook)),
                 Need::Either(_) => {}
             }
             continue;
         }
-        match load_and_attach(&mut ebpf, spec, btf) {
-            Ok(()) => attached.push(spec),
-            Err(why) => match spec.need {
-                Need::Required => return Err(Refused::Program(format!("{}: {why}", spec.hook))),
-                Need::Optional(lost) => notes.push(format!("{lost} ({}: {why})", spec.hook)),
-                Need::Either(_) => log::debug!("{} on {}: {why}", spec.name, spec.hook),
-            },
+        let done = load(&mut ebpf, spec, btf)
+            .map_err(|why| Refused::Load(format!("{}: {why}", spec.hook)))
+            .and_then(|()| {
+                attach_loaded(&mut ebpf, spec)
+                    .map_err(|why| Refused::Attach(format!("{}: {why}", spec.hook)))
+            });
+        match (done, spec.need) {
+            (Ok(()), _) => attached.push(spec),
+            (Err(refused), Need::Required) => return Err(refused),
+            (Err(Refused::Map(e)), _) => return Err(Refused::Map(e)),
+            (Err(Refused::Load(why) | Refused::Attach(why)), Need::Optional(lost)) => {
+                notes.push(format!("{lost} ({why})"));
+            }
+            (Err(Refused::Load(why) | Refused::Attach(why)), Need::Either(_)) => {
+                log::debug!("{}: {why}", spec.name);
+            }
         }
     }
     let coverage = coverage(tier, layout, &attached);
@@ -286,49 +297,50 @@ fn load_object(
         .map_err(|e| AttachError::Object(chain(&e)))
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
-    let again = |e: &ProgramError| matches!(e, ProgramError::AlreadyLoaded);
+/// Loads the program of `spec`, and where there is one the entry probe that goes with it.
+fn load(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
+    if spec.kind == Kind::Kretprobe {
+        load_one(ebpf, "kp_enter", spec, btf)?;
+    }
+    load_one(ebpf, spec.name, spec, btf)
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
+    let program = ebpf.program_mut(name).ok_or("not in the object")?;
+    let done = match (spec.kind, program) {
+        (Kind::Fentry, Program::FEntry(p)) => p.load(spec.hook, btf),
+        (Kind::Fexit, Program::FExit(p)) => p.load(spec.hook, btf),
+        (Kind::TpBtf, Program::BtfTracePoint(p)) => p.load(spec.hook, btf),
+        (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
+        (Kind::Run, Program::RawTracePoint(p)) => p.load(),
+        (Kind::Kprobe | Kind::Kretprobe, Program::KProbe(p)) => p.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    match done {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(e) => Err(chain(&e)),
+    }
+}
+
+/// Attaches what was loaded; iterators and what is run on demand are not.
+fn attach_loaded(ebpf: &mut Ebpf, spec: &ProgramSpec) -> Result<(), String> {
     if spec.kind == Kind::Kretprobe {
         // First the entry, so that no return goes without its argument.
         attach_kprobe(ebpf, "kp_enter", spec.hook)?;
-        return attach_kprobe(ebpf, spec.name, spec.hook);
     }
-    if spec.kind == Kind::Kprobe {
-        return attach_kprobe(ebpf, spec.name, spec.hook);
-    }
-    let program = ebpf.program_mut(spec.name).ok_or("not in the object")?;
-    let done: Result<(), ProgramError> = (|| {
-        match (spec.kind, program) {
-            (Kind::Fentry, Program::FEntry(p)) => {
-                p.load(spec.hook, btf)
-                    .or_else(|e| if again(&e) { Ok(()) } else { Err(e) })?;
-                p.attach().map(drop)
-            }
-            (Kind::Fexit, Program::FExit(p)) => {
-                p.load(spec.hook, btf)
-                    .or_else(|e| if again(&e) { Ok(()) } else { Err(e) })?;
-                p.attach().map(drop)
-            }
-            (Kind::TpBtf, Program::BtfTracePoint(p)) => {
-                p.load(spec.hook, btf)?;
-                p.attach().map(drop)
-            }
-            // Iterators are attached when they are run.
-            (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
-            (Kind::Run, Program::RawTracePoint(p)) => p.load(),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }
-    })();
+    let done: Result<(), ProgramError> = match ebpf.program_mut(spec.name) {
+        Some(Program::FEntry(p)) => p.attach().map(drop),
+        Some(Program::FExit(p)) => p.attach().map(drop),
+        Some(Program::BtfTracePoint(p)) => p.attach().map(drop),
+        Some(Program::KProbe(_)) => return attach_kprobe(ebpf, spec.name, spec.hook),
+        _ => Ok(()),
+    };
     done.map_err(|e| chain(&e))
 }
 
 fn attach_kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), String> {
     let program = ebpf.program_mut(name).ok_or("not in the object")?;
     let program: &mut KProbe = program.try_into().map_err(|e: ProgramError| chain(&e))?;
-    match program.load() {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(e) => return Err(chain(&e)),
-    }
     program.attach(function, 0).map(drop).map_err(|e| chain(&e))
 }
 
