@@ -108,9 +108,19 @@ impl SockState {
     /// as idle from `idle_after` ns after payload last moved.
     #[inline(always)]
     pub fn advance(&mut self, now: u64, idle_after: u64) {
+        let idle = self.pass(now, idle_after);
+        if idle != 0 {
+            self.idle_span(idle);
+        }
+    }
+
+    /// `advance()` but for the idle part of the span, of which it returns the length in ns: the
+    /// rest of the work is for `idle_span()`.
+    #[inline(always)]
+    pub fn pass(&mut self, now: u64, idle_after: u64) -> u64 {
         // Two CPUs' clocks may disagree by some ns; a span is never negative.
         if now <= self.last_ns {
-            return;
+            return 0;
         }
         let resident = self.counters.resident();
         self.resident_time.add(resident, now - self.last_ns);
@@ -120,15 +130,14 @@ impl SockState {
         } else {
             self.last_ns
         };
-        if now > from {
-            self.idle_span(now - from, resident);
-        }
         self.last_ns = now;
+        if now > from { now - from } else { 0 }
     }
 
-    /// Counts `ns` of idle time. Out of line: rare, and large once unrolled.
-    #[inline(never)]
-    fn idle_span(&mut self, ns: u64, resident: u64) {
+    /// Counts `ns` of idle time, with the last reading. Rare, and large once unrolled.
+    #[inline(always)]
+    pub fn idle_span(&mut self, ns: u64) {
+        let resident = self.counters.resident();
         self.idle_ns += ns;
         if resident == 0 {
             return;

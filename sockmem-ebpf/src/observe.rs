@@ -151,7 +151,7 @@ pub fn take<M: Memory>(sk: u64, entry: &mut Entry, reading: Reading, hook: u8, c
         return;
     }
     let now = now();
-    st.advance(now, setting!(idle_after_ns));
+    advance(index, st, now);
     if changed == 0 {
         // Payload moved within an skb, or only sequence numbers did: not a change of memory.
         if seqs.moved_since(&st.seqs) {
@@ -166,6 +166,26 @@ pub fn take<M: Memory>(sk: u64, entry: &mut Entry, reading: Reading, hook: u8, c
     }
     st.take(now, &counters, &seqs);
     emit::change(st, &before, hook, now);
+}
+
+/// Completes the integrals of entry `index` up to `now`.
+#[inline(always)]
+fn advance(index: u64, st: &mut SockState, now: u64) {
+    let idle = st.pass(now, setting!(idle_after_ns));
+    if idle != 0 {
+        idle_span(index, idle);
+    }
+}
+
+/// The idle part of a span. Rare, and a global function (exported, integers only): the verifier
+/// checks it once per program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn idle_span(index: u64, ns: u64) -> u64 {
+    if let Some(entry) = entry_at(index) {
+        entry.state.idle_span(ns);
+    }
+    0
 }
 
 /// `sk_wmem_alloc` changed outside the socket lock: one word of the state, and an event.
@@ -212,9 +232,10 @@ pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
         return;
     };
     update::<M>(sk, entry, hook, Context::Any);
+    let index = entry.index as u64;
     let st = &mut entry.state;
     let now = now();
-    st.advance(now, setting!(idle_after_ns));
+    advance(index, st, now);
     if !purged {
         let before = st.counters;
         let mut after = before;
