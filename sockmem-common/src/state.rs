@@ -131,7 +131,7 @@ impl SockState {
             self.last_ns
         };
         self.last_ns = now;
-        if now > from { now - from } else { 0 }
+        now.saturating_sub(from)
     }
 
     /// Counts `ns` of idle time, with the last reading. Rare, and large once unrolled.

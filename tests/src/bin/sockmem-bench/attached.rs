@@ -76,3 +76,20 @@ pub(crate) fn times() -> Result<Value> {
     }
     Ok(Value::from(all))
 }
+
+/// Instructions of every program, as they run and as the verifier walked them.
+pub(crate) fn loads() -> Result<Value> {
+    let trace = attach(&options()).context("attaching")?;
+    let programs = trace.programs();
+    Ok(programs
+        .iter()
+        .map(|p| {
+            json!({
+                "name": p.name,
+                "hook": p.hook,
+                "instructions": p.xlated_bytes.map(|bytes| bytes / 8),
+                "verified": p.verified_instructions,
+            })
+        })
+        .collect())
+}
