@@ -237,12 +237,14 @@ impl SockState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// `struct sock *`; 0 while the entry is free or not yet filled in. Written last when a
-    /// socket comes under the trace, and first when it leaves.
+    /// socket comes under the trace, and before the entry is free when it leaves.
     pub sk: u64,
     /// Its place in the array.
     pub index: u32,
-    /// Whether the socket was touched since it was last read (tracepoint tier). Scratch.
-    pub dirty: u32,
+    /// How often the socket was touched, modulo 2^16 (tracepoint tier). Scratch.
+    pub touched: u16,
+    /// `touched` when it was last read at the end of a section. Scratch.
+    pub seen: u16,
     /// The socket's.
     pub state: SockState,
     /// `state.id`, written when all else is: a copy, made in order, in which the two differ

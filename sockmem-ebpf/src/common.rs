@@ -156,7 +156,10 @@ pub extern "C" fn run_one(index: u64, what: u64) -> u64 {
         return 0;
     };
     if what == RUN_FORGET {
-        release::<Probed>(entry.sk, entry);
+        // Else it is another socket's by now.
+        if entry.state.flags & STATE_CLOSED != 0 {
+            release::<Probed>(entry.sk, entry);
+        }
     } else {
         resync(entry);
     }

@@ -85,11 +85,11 @@ pub fn state<'a, M: Memory>(sk: u64) -> Option<&'a mut SockState> {
 #[inline(always)]
 pub fn release<M: Memory>(sk: u64, entry: &mut Entry) {
     let index = entry.index;
-    // SAFETY: points to a map value; first of all, so that nobody takes it for the socket's.
-    unsafe { core::ptr::write_volatile(&raw mut entry.sk, 0) };
     if SOCKS.remove(sk).is_err() {
-        return; // Another CPU was first.
+        return; // Another CPU was first; the entry may be another socket's by now.
     }
+    // SAFETY: points to a map value; before it is listed as free.
+    unsafe { core::ptr::write_volatile(&raw mut entry.sk, 0) };
     if let Some(slot) = slot::<M>(sk) {
         emit::add(&raw mut slot.count, u64::MAX); // Minus 1.
     }

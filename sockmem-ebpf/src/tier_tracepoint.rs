@@ -23,7 +23,7 @@ fn touch(sk: u64, hook: u8) -> bool {
     let Some(entry) = traced::<Typed>(sk) else {
         return false;
     };
-    if entry.dirty != 0 {
+    if entry.touched != entry.seen {
         update::<Typed>(sk, entry, hook, Context::Any);
     }
     pend(entry);
@@ -33,11 +33,21 @@ fn touch(sk: u64, hook: u8) -> bool {
 /// Lists a socket that is to be read when its section ends.
 #[inline(always)]
 fn pend(entry: &mut Entry) {
-    entry.dirty = 1;
     let here = crate::emit::cpu() + 1;
-    if entry.state.pending == here {
-        return; // Already in this CPU's list.
+    if entry.state.pending != here {
+        list(entry, here);
     }
+    // After the mark of the list: see `Touches`.
+    let touched = &raw mut entry.touched;
+    // SAFETY: a field of a map value (also below). Touches that two CPUs count as one are still
+    // more than were seen.
+    unsafe {
+        core::ptr::write_volatile(touched, core::ptr::read_volatile(touched).wrapping_add(1));
+    }
+}
+
+#[inline(always)]
+fn list(entry: &mut Entry, here: u32) {
     let Some(list) = PENDING.get_ptr_mut(0) else {
         return;
     };
@@ -51,11 +61,36 @@ fn pend(entry: &mut Entry) {
     }
     list.entries[at & (PENDING_SLOTS - 1)] = entry.index;
     list.len = at as u32 + 1;
-    entry.state.pending = here;
+    // SAFETY: see `pend()`.
+    unsafe { core::ptr::write_volatile(&raw mut entry.state.pending, here) };
+}
+
+/// The touches of a socket that a reading, begun after this, covers. Only those of this CPU end
+/// before it goes on; so they count only where this CPU listed the socket last. Another
+/// one marks its list first and counts its touch then, and here the count is taken first:
+/// either its mark is seen here, or its touch is not among those covered.
+struct Touches {
+    count: u16,
+    ours: bool,
+}
+
+impl Touches {
+    #[inline(always)]
+    fn of(entry: &Entry) -> Self {
+        // SAFETY: fields of a map value that other CPUs write; in this order.
+        unsafe {
+            let count = core::ptr::read_volatile(&raw const entry.touched);
+            let listed = core::ptr::read_volatile(&raw const entry.state.pending);
+            Self {
+                count,
+                ours: listed == crate::emit::cpu() + 1,
+            }
+        }
+    }
 }
 
 /// Reads one listed socket again; 1 where its owner is still at work on it. One that this CPU
-/// listed last and that was read since is not read again: its section has ended. A
+/// listed last and that was read since it was touched is not read again: its section has ended. A
 /// global function (exported, integers only), which the verifier checks once and not once per
 /// turn of the loop.
 #[unsafe(no_mangle)]
@@ -64,8 +99,8 @@ pub extern "C" fn flush_one(index: u64, hook: u64) -> u64 {
     let Some(entry) = entry_at(index) else {
         return 0;
     };
-    let ours = entry.state.pending == crate::emit::cpu() + 1;
-    if ours && entry.dirty == 0 {
+    let touches = Touches::of(entry);
+    if touches.ours && touches.count == entry.seen {
         entry.state.pending = 0;
         return 0;
     }
@@ -74,9 +109,9 @@ pub extern "C" fn flush_one(index: u64, hook: u64) -> u64 {
     if reading.owned != 0 {
         return 1;
     }
-    if ours {
+    if touches.ours {
         entry.state.pending = 0;
-        entry.dirty = 0;
+        entry.seen = touches.count;
     }
     take::<Windowed>(sk, entry, reading, hook as u8, Context::Any);
     0
@@ -166,12 +201,12 @@ fn ended(sk: u64, hook: u8) {
         adopt::by_current::<Typed>(sk, hook);
         return;
     };
+    let touches = Touches::of(entry);
     let reading = Typed::reading(sk);
-    // Read at its section's end: where it is listed it need not be read again. Not so in another
-    // CPU's list, nor while somebody else is at work on it. A softirq that touches it between
-    // here and there has ended, and has read it, before this goes on.
-    if entry.dirty != 0 && reading.owned == 0 && entry.state.pending == crate::emit::cpu() + 1 {
-        entry.dirty = 0;
+    // Read at its section's end: where this CPU listed it, it need not be read again. Not so
+    // while somebody else is at work on it.
+    if touches.ours && reading.owned == 0 {
+        entry.seen = touches.count;
     }
     take::<Typed>(sk, entry, reading, hook, Context::Process);
 }
