@@ -1,6 +1,5 @@
 //! A trace, its owners and its model, held together: the one way data flows.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -256,20 +255,19 @@ impl Session {
         self.states.clear();
         let states = &mut self.states;
         self.trace
-            .scan(|sk, state| {
+            .scan(|place, state| {
                 if state.flags & STATE_CLOSED != 0 {
-                    stale.push((sk, *state));
+                    stale.push((place, *state));
                 } else {
                     states.push(*state);
                 }
             })
             .context("reading the state map")?;
-        // A batched read of a hash that changes may give an entry twice.
-        let mut seen = HashSet::with_capacity(self.states.len());
-        self.states.retain(|s| seen.insert(s.id));
         let mut buried = self.trace.take_graves();
-        for (sk, state) in stale {
-            self.trace.forget(sk, &state);
+        for (place, state) in stale {
+            self.trace
+                .forget(place, &state)
+                .context("taking a socket out of the states")?;
             buried.push(state);
         }
         while self.drain() {}

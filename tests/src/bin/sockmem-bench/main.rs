@@ -3,6 +3,7 @@
 //!
 //!     sockmem-bench hooks [ROUNDS [SCRIPT]]   ns per run of the programs, case by case
 //!     sockmem-bench model                     records per second through the model, and from the ring
+//!     sockmem-bench loads                     instructions of every program, and those verified
 //!     sockmem-bench attach                    time to attach, with none and with 10,000 sockets
 //!     sockmem-bench programs                  run statistics of every program, per line of stdin
 //!     sockmem-bench fleet SOCKETS             that many quiet sockets, until stdin ends
@@ -42,6 +43,7 @@ fn run(args: &[String]) -> Result<()> {
             );
         }
         "model" => println!("{}", model::measure()?),
+        "loads" => println!("{}", attached::loads()?),
         "attach" => println!("{}", attached::times()?),
         "programs" => kernel::serve()?,
         "fleet" => load::fleet(number(args, 1, "a number of sockets")?)?,
