@@ -24,6 +24,7 @@ const PURE_MODULES: &[&str] = &["decode", "model", "facts"];
 const PURE_CRATES: &[&str] = &[
     "sockmem_common",
     "bytes",
+    "hashbrown",
     "hdrhistogram",
     "serde",
     "serde_json",
