@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner, SockState};
+use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner};
 
 use crate::attach::{AttachError, Trace};
 use crate::host::netns::{NetnsError, in_netns_of};
@@ -38,6 +38,15 @@ pub struct Spec {
     pub all: bool,
     /// Children of the traced processes too.
     pub follow: bool,
+}
+
+/// A traced socket that a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBy {
+    /// The inode of its file.
+    pub inode: u64,
+    /// The process, as the programs know it.
+    pub tgid: u32,
 }
 
 /// Why the target cannot be followed.
@@ -356,7 +365,8 @@ impl Owners {
     }
 
     /// Adopts sockets that a traced process holds and that the programs have not seen in use:
-    /// passed to it, or accepted while only sampled. `traced` are the states of a scan.
+    /// passed to it, or accepted while only sampled. `traced` are those of the trace
+    /// that a process holds.
     /// Finds new processes of the target's names and control groups. Returns the pids of new processes.
     ///
     /// # Errors
@@ -364,7 +374,7 @@ impl Owners {
     pub fn refresh(
         &mut self,
         trace: &mut Trace,
-        traced: &[SockState],
+        traced: Vec<HeldBy>,
     ) -> Result<Vec<u32>, OwnersError> {
         let new = self.find_more(false)?;
         for pid in &new {
@@ -377,20 +387,20 @@ impl Owners {
             .collect();
         // A socket is accounted for while its owner holds it still, or is none of these
         // processes; one that was passed on belongs to whoever of them has it now.
-        let known: HashSet<u64> = traced
-            .iter()
-            .filter(|s| s.owner_kind == OWNER_PROCESS)
-            .filter(|s| match held.get(&s.owner_tgid) {
+        let mut known: Vec<u64> = traced
+            .into_iter()
+            .filter(|s| match held.get(&s.tgid) {
                 Some(inodes) => inodes.binary_search(&s.inode).is_ok(),
-                None => !self.spec.pids.contains(&s.owner_tgid),
+                None => !self.spec.pids.contains(&s.tgid),
             })
             .map(|s| s.inode)
             .collect();
+        known.sort_unstable();
         let mut by_netns: BTreeMap<u64, (u32, HashMap<u64, u32>)> = BTreeMap::new();
         for (pid, inodes) in &held {
             let process = &self.processes[pid];
             for inode in inodes {
-                if !known.contains(inode) && !process.other_inodes.contains(inode) {
+                if known.binary_search(inode).is_err() && !process.other_inodes.contains(inode) {
                     let entry = by_netns.entry(process.netns);
                     entry
                         .or_insert_with(|| (*pid, HashMap::new()))
