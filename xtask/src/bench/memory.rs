@@ -174,6 +174,16 @@ fn parts(bench: &Bench) -> Result<Vec<Row>> {
         row("a JSON line, in use", "s", of("active_picture_s", 1.0));
         let most = of("active_picture_bytes", MIB);
         row("heap of a JSON line, in use", "MiB", most);
+        if sockets == 10_000 {
+            let heap = "heap of the model after";
+            let (half, whole) = (of("churned_half_bytes", MIB), of("churned_bytes", MIB));
+            rows.push(Row::new(
+                format!("{heap} 20,000 connections, one after the other"),
+                "MiB",
+                half,
+            ));
+            rows.push(Row::new(format!("{heap} 40,000 of them"), "MiB", whole));
+        }
         let calls = of("allocations_per_change", 1.0);
         row("allocations per change", "", calls);
     }

@@ -67,7 +67,10 @@ pub(crate) fn measure(sockets: u64) -> Result<Value> {
     }
     let active = heap::live() - before - empty;
     let (active_s, active_peak) = picture(&model, START + 60 * S)?;
+    let (half, whole) = churn(40_000, 100);
     Ok(json!({
+        "churned_half_bytes": half,
+        "churned_bytes": whole,
         "sockets": sockets,
         "empty_bytes": empty,
         "quiet_bytes_per_socket": quiet as f64 / sockets as f64,
