@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Runs of each kind
     #[arg(long, value_name = "N", default_value_t = 7)]
     rounds: usize,
+    /// How long connections come and go while the tracer's memory is watched (memory)
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    churn: u64,
     /// Writes every result there, too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,6 +53,8 @@ struct Bench {
     object: Option<PathBuf>,
     /// As `Options::rounds`.
     rounds: usize,
+    /// As `Options::churn`.
+    churn_s: u64,
     /// A folder for what is needed while it runs.
     scratch: PathBuf,
 }
@@ -163,6 +168,7 @@ fn prepare(options: &Options) -> Result<Bench> {
         helper: release.join("sockmem-bench"),
         object,
         rounds: options.rounds.max(1),
+        churn_s: options.churn,
         scratch,
     })
 }
