@@ -2,9 +2,10 @@
 //!
 //! * `args`, `target`, `units`, `exit`: what is typed, and how a command ends.
 //! * `run`: from arguments to the command.
-//! * `live`: the run loop of a trace. * `session`: trace, owners and model held together.
+//! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
+//! * `live`: shows it. * `record`: writes it to a file.
 //! * `inspect`: `snapshot` and `where`: one reading, no tracing.
-//! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -14,7 +15,10 @@ pub mod units;
 mod doctor;
 mod inspect;
 mod live;
+pub mod manual;
+pub mod record;
 mod run;
 mod session;
+mod trace;
 
 pub use run::run;

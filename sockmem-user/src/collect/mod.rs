@@ -12,5 +12,5 @@ mod ring;
 
 pub use inventory::{Kinds, Namespaces, check_listeners, read, select};
 pub use memory::{MemoryOptions, memory};
-pub use owners::{Ended, Owners, OwnersError, Process, Spec};
+pub use owners::{Ended, HeldBy, Owners, OwnersError, Process, Spec};
 pub use ring::Ring;
