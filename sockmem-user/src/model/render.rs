@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    fn socket(
+    pub(super) fn socket(
         &self,
         socket: &Socket,
         state: &SockState,
