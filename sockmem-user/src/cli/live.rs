@@ -61,8 +61,8 @@ pub(super) fn run(args: &LiveArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Where the pictures go.
-struct Printer {
+/// Where the pictures go; those of a trace and those of a recording.
+pub(super) struct Printer {
     host: HostFacts,
     format: Format,
     plain: Plain,
@@ -91,22 +91,30 @@ impl Printer {
     }
 
     fn new(args: &LiveArgs) -> Self {
-        let terminal = io::stdout().is_terminal();
-        let rows = (terminal && !args.all_sockets).then_some(DEFAULT_ROWS);
+        let target = args.trace.target.describe();
         Self {
-            host: host_facts(),
-            format: args.output.format,
-            plain: Plain::new(plain::Options {
-                target: args.trace.target.describe(),
-                look: look(&args.output, terminal),
-                rows,
-            }),
-            terminal,
             audit: args.trace.audit,
+            ..Self::of(host_facts(), target, &args.output, args.all_sockets)
         }
     }
 
-    fn interval(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
+    /// Of `host`'s sockets: `target`, in words.
+    pub(super) fn of(host: HostFacts, target: String, output: &Output, all: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        Self {
+            host,
+            format: output.format,
+            plain: Plain::new(plain::Options {
+                target,
+                look: look(output, terminal),
+                rows: (terminal && !all).then_some(DEFAULT_ROWS),
+            }),
+            terminal,
+            audit: false,
+        }
+    }
+
+    pub(super) fn interval(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         match (self.format, audit) {
             (Format::Json, Some(audit)) => {
@@ -119,7 +127,7 @@ impl Printer {
         out.flush()
     }
 
-    fn last(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
+    pub(super) fn last(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
         let mut out = io::BufWriter::new(io::stdout().lock());
         match self.format {
             Format::Json => {

@@ -176,12 +176,9 @@ fn source<R>() -> Vec<Column<R>> {
 
 fn window() -> Vec<Column<SocketTotals>> {
     vec![
-        constant(
-            "start",
-            Kind::Moment,
-            "When the recording began",
-            |s| Cell::number(s.header.start_unix_ns),
-        ),
+        constant("start", Kind::Moment, "When the recording began", |s| {
+            Cell::number(s.header.start_unix_ns)
+        }),
         constant(
             "duration_ns",
             Kind::Number,
@@ -228,97 +225,127 @@ fn events() -> Vec<Column<Event>> {
     }
     let number = Kind::Number;
     vec![
-        column("t", Kind::Moment, "When, by the host's clock", |s, e| {
-            Cell::number(s.header.unix_ns(e.t_ns))
-        }),
-        column("t_ns", number, "When; CLOCK_MONOTONIC", |_, e| {
+        column(
+            "t",
+            Kind::Moment,
+            "When, by the host's clock",
+            |s, e: &Event| Cell::number(s.header.unix_ns(e.t_ns)),
+        ),
+        column("t_ns", number, "When; CLOCK_MONOTONIC", |_, e: &Event| {
             Cell::number(e.t_ns)
         }),
-        column("cookie", number, Field::named("cookie").help, |_, e| {
-            Cell::maybe(e.cookie)
-        }),
+        column(
+            "cookie",
+            number,
+            Field::named("cookie").help,
+            |_, e: &Event| Cell::maybe(e.cookie),
+        ),
         column(
             "hook",
             Kind::Text,
             "The kernel's function or tracepoint where it was seen; scan: read from the kernel's states",
-            |_, e| Cell::Text(e.hook),
+            |_, e: &Event| Cell::Text(e.hook),
         ),
-        column("pid", number, Field::named("owner.pid").help, |_, e| {
-            Cell::maybe(who(e).and_then(|w| w.pid))
-        }),
-        column("comm", Kind::Text, Field::named("owner.comm").help, |_, e| {
-            Cell::text(who(e).and_then(|w| w.comm.as_deref()))
-        }),
+        column(
+            "pid",
+            number,
+            Field::named("owner.pid").help,
+            |_, e: &Event| Cell::maybe(who(e).and_then(|w| w.pid)),
+        ),
+        column(
+            "comm",
+            Kind::Text,
+            Field::named("owner.comm").help,
+            |_, e: &Event| Cell::text(who(e).and_then(|w| w.comm.as_deref())),
+        ),
         column(
             "cgroup",
             Kind::Text,
             Field::named("owner.cgroup").help,
-            |_, e| Cell::text(who(e).and_then(|w| w.cgroup.as_deref())),
+            |_, e: &Event| Cell::text(who(e).and_then(|w| w.cgroup.as_deref())),
         ),
-        column("owner", Kind::Text, Field::named("owner.kind").help, |_, e| {
-            Cell::text(who(e).map(|w| w.owner.name()))
-        }),
-        column("netns", number, Field::named("netns").help, |_, e| {
-            Cell::maybe(who(e).and_then(|w| w.netns))
-        }),
-        column("local", Kind::Text, Field::named("local").help, |_, e| {
-            Cell::text(who(e).map(|w| w.local.as_str()))
-        }),
-        column("remote", Kind::Text, Field::named("remote").help, |_, e| {
-            Cell::text(who(e).map(|w| w.remote.as_str()))
-        }),
-        column("rmem_alloc", number, Field::named("rmem_alloc").help, |_, e| {
-            Cell::number(e.counters.rmem_alloc)
-        }),
+        column(
+            "owner",
+            Kind::Text,
+            Field::named("owner.kind").help,
+            |_, e: &Event| Cell::text(who(e).map(|w| w.owner.name())),
+        ),
+        column(
+            "netns",
+            number,
+            Field::named("netns").help,
+            |_, e: &Event| Cell::maybe(who(e).and_then(|w| w.netns)),
+        ),
+        column(
+            "local",
+            Kind::Text,
+            Field::named("local").help,
+            |_, e: &Event| Cell::text(who(e).map(|w| w.local.as_str())),
+        ),
+        column(
+            "remote",
+            Kind::Text,
+            Field::named("remote").help,
+            |_, e: &Event| Cell::text(who(e).map(|w| w.remote.as_str())),
+        ),
+        column(
+            "rmem_alloc",
+            number,
+            Field::named("rmem_alloc").help,
+            |_, e: &Event| Cell::number(e.counters.rmem_alloc),
+        ),
         column(
             "wmem_queued",
             number,
             Field::named("wmem_queued").help,
-            |_, e| Cell::number(e.counters.wmem_queued),
+            |_, e: &Event| Cell::number(e.counters.wmem_queued),
         ),
         counter("wmem_alloc", |e| e.counters.wmem_alloc),
         column(
             "forward_alloc",
             number,
             Field::named("forward_alloc").help,
-            |_, e| Cell::number(e.counters.forward_alloc),
+            |_, e: &Event| Cell::number(e.counters.forward_alloc),
         ),
         counter("optmem", |e| e.counters.optmem),
         counter("backlog", |e| e.counters.backlog),
         limit("rcvbuf", |e| e.counters.rcvbuf),
         limit("sndbuf", |e| e.counters.sndbuf),
-        column("resident", number, Field::named("resident").help, |_, e| {
-            Cell::number(e.counters.resident())
-        }),
+        column(
+            "resident",
+            number,
+            Field::named("resident").help,
+            |_, e: &Event| Cell::number(e.counters.resident()),
+        ),
         column(
             "resident_min",
             number,
             "Lowest resident since the socket's last event",
-            |_, e| Cell::number(e.resident_min),
+            |_, e: &Event| Cell::number(e.resident_min),
         ),
         column(
             "resident_max",
             number,
             "Highest resident since the socket's last event",
-            |_, e| Cell::number(e.resident_max),
+            |_, e: &Event| Cell::number(e.resident_max),
         ),
         column(
             "unread_bytes",
             number,
             Field::named("unread_bytes").help,
-            |_, e| Cell::maybe(e.unread),
+            |_, e: &Event| Cell::maybe(e.unread),
         ),
         column(
             "unacked_bytes",
             number,
             Field::named("unacked_bytes").help,
-            |_, e| Cell::maybe(e.unacked),
+            |_, e: &Event| Cell::maybe(e.unacked),
         ),
         column(
             "merged",
             number,
             "Changes that the event stands for: 1 without coalescing",
-            |_, e| Cell::number(e.merged),
+            |_, e: &Event| Cell::number(e.merged),
         ),
     ]
 }
@@ -340,11 +367,13 @@ fn field(f: &'static Field) -> Column<SocketTotals> {
         Unit::Flag => Kind::Flag,
         Unit::Bytes | Unit::BytesPerSecond | Unit::Nanoseconds | Unit::Number => Kind::Number,
     };
-    column(name, kind, f.help, |_, s| (f.get)(&s.view).into())
+    column(name, kind, f.help, |_, s: &SocketTotals| {
+        (f.get)(&s.view).into()
+    })
 }
 
 /// A column of the integral over idle time for each reason, in the order of `Reason`.
-const IDLE: [&str; REASONS] = [
+pub(super) const IDLE: [&str; REASONS] = [
     "idle_unread_byte_ns",
     "idle_unacked_byte_ns",
     "idle_unsent_byte_ns",

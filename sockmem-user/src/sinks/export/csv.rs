@@ -69,7 +69,7 @@ impl<W: Write> Rows for Csv<W> {
                 (Cell::Number(ns), Kind::Moment) => {
                     let ns = u64::try_from(ns).unwrap_or(0);
                     self.line.extend(text::moment_ns(ns).bytes());
-                },
+                }
                 (Cell::Number(n), _) => write!(self.line, "{n}")?,
                 (Cell::Flag(on), _) => write!(self.line, "{on}")?,
                 (Cell::Text(text), _) => text_cell(text, &mut self.line),
@@ -85,7 +85,9 @@ fn text_cell(text: &str, line: &mut Vec<u8>) {
     let text = escape(text, false);
     // A program that takes cells for formulas goes by the first character, or the first after
     // blanks. An apostrophe makes it text, and is shown or not.
-    let formula = text.trim_start().starts_with(['=', '+', '-', '@', '|', '%']);
+    let formula = text
+        .trim_start()
+        .starts_with(['=', '+', '-', '@', '|', '%']);
     let quoted = formula || text.contains([',', '"', '\n', '\r']) || text.starts_with(' ');
     if quoted {
         line.push(b'"');

@@ -35,7 +35,7 @@ impl<W: Write> Document<W> {
             Kind::Moment => Some(format!("{}_unix_ns", h.name)),
             _ => Some(h.name.to_owned()),
         };
-        let mut head = serialized(&Head1 { source })?;
+        let mut head = serialized(&Facts(source))?;
         // The object goes on with the list.
         head.pop();
         out.write_all(&head)?;
@@ -47,10 +47,11 @@ impl<W: Write> Document<W> {
         })
     }
 
-    fn line(&mut self, row: &impl Serialize) -> io::Result<()> {
-        self.out.write_all(if self.first { b"\n" } else { b",\n" })?;
+    fn line(&mut self, row: &[u8]) -> io::Result<()> {
+        let between: &[u8] = if self.first { b"\n" } else { b",\n" };
         self.first = false;
-        self.out.write_all(&serialized(row)?)
+        self.out.write_all(between)?;
+        self.out.write_all(row)
     }
 
     /// A socket, as every command prints one, and its integrals.
@@ -58,7 +59,7 @@ impl<W: Write> Document<W> {
     /// # Errors
     /// Of the destination.
     pub fn socket(&mut self, socket: &SocketTotals) -> io::Result<()> {
-        self.line(&Totals(socket))
+        self.line(&serialized(&Totals(socket))?)
     }
 
     /// Ends the document: what was lost, and how the recording ended.
@@ -81,9 +82,7 @@ impl<W: Write> Rows for Document<W> {
             names: &self.names,
             cells,
         })?;
-        self.out.write_all(if self.first { b"\n" } else { b",\n" })?;
-        self.first = false;
-        self.out.write_all(&row)
+        self.line(&row)
     }
 }
 
@@ -137,18 +136,16 @@ impl Serialize for Totals<'_> {
     }
 }
 
-struct Head1<'a> {
-    source: &'a Source,
-}
+struct Facts<'a>(&'a Source);
 
-impl Serialize for Head1<'_> {
+impl Serialize for Facts<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let h = &self.source.header;
+        let h = &self.0.header;
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("schema", SCHEMA)?;
-        map.serialize_entry("host", &json::host(&HostFacts::from(&h.host)))?;
+        map.serialize_entry("host", &json::Host::from(&HostFacts::from(&h.host)))?;
         map.serialize_entry("tool_version", TOOL_VERSION)?;
-        map.serialize_entry("recording", &Recording(self.source))?;
+        map.serialize_entry("recording", &Recording(self.0))?;
         map.serialize_entry("tier", h.tier.name())?;
         map.serialize_entry("coverage", &json::coverage(&h.coverage))?;
         map.serialize_entry("idle_after_ns", &h.idle_after_ns)?;
@@ -180,7 +177,7 @@ struct Tail<'a> {
 impl Serialize for Tail<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
-        map.serialize_entry("loss", &self.loss.map(json::loss))?;
+        map.serialize_entry("loss", &self.loss.map(json::LossJson::from))?;
         match self.ending {
             Ending::Clean { end_mono_ns } => {
                 map.serialize_entry("end_mono_ns", end_mono_ns)?;

@@ -16,9 +16,6 @@ pub mod perfetto;
 
 mod proto;
 
-#[cfg(test)]
-mod tests;
-
 use std::io;
 
 use crate::recording::Header;
