@@ -170,6 +170,20 @@ impl Events {
         self.late
     }
 
+    /// At most so many wait.
+    #[cfg(test)]
+    pub(super) fn with_most(most_waiting: usize) -> Self {
+        Events {
+            most_waiting,
+            ..Events::default()
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes one input of `t_ns`.
     ///
     /// # Errors

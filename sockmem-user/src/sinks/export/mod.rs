@@ -16,6 +16,9 @@ pub mod perfetto;
 
 mod proto;
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 
 use crate::recording::Header;
