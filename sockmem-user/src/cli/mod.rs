@@ -5,7 +5,7 @@
 //! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
 //! * `live`: shows it. * `record`: writes it to a file.
 //! * `replay`, `export`: recordings shown and converted; `recorded`: what the two share.
-//! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -15,6 +15,7 @@ pub mod units;
 mod doctor;
 mod export;
 mod live;
+pub mod manual;
 pub mod record;
 mod recorded;
 mod replay;

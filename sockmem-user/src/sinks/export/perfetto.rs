@@ -393,7 +393,9 @@ impl<W: Write> EventSink for Perfetto<W> {
         let socket = self.sockets.get_mut(&e.id);
         let before = socket.and_then(|s| s.last.replace(now));
         for (at, value) in now.into_iter().enumerate() {
-            if before.is_none_or(|b| b[at] != value) {
+            // The kernel never lets a limit be 0: that is a reading without limits.
+            let unknown = COUNTERS[at].1 && value == 0;
+            if !unknown && before.is_none_or(|b| b[at] != value) {
                 self.sample(e.t_ns, uuid + 2 + at as u64, value)?;
             }
         }
