@@ -156,6 +156,7 @@ fn host(dir: &Path, n: u32) -> Result<()> {
     let file = File::create(&path).with_context(|| path.display().to_string())?;
     let mut out = Writer::new(BufWriter::new(file), &header)?;
     let mut sockets = Vec::new();
+    let mut ids = 1..;
     for (comm, pid, count, bytes) in processes(n) {
         let facts = ProcessFacts {
             comm: Some(comm.to_owned()),
@@ -165,7 +166,8 @@ fn host(dir: &Path, n: u32) -> Result<()> {
         out.push(START, Input::Process { pid, facts: &facts })?;
         let mut closed_byte_ns = 0;
         for _ in 0..count {
-            let mut s = Socket::open(sockets.len() as u64 + 1, pid, comm, START);
+            let Some(id) = ids.next() else { break };
+            let mut s = Socket::open(id, pid, comm, START);
             out.push(START, Input::Record(&s.life(START, KIND_OPEN)))?;
             // Traffic for a while, the last of which stays.
             for step in 1..=20u64 {
