@@ -263,7 +263,7 @@ impl Model {
         let whole = Segment::whole(state, socket.connection);
         let means = whole.idle_means();
         let idle_reasons = by_reason(&means.unwrap_or_default());
-        let idle_mean = means.map(|m| m.iter().sum());
+        let idle_mean = means.map(|m| m.iter().copied().fold(0, u64::saturating_add));
         let quiet_ns = if closed {
             state.quiet_ns(state.last_ns)
         } else {

@@ -1,7 +1,7 @@
 //! The kernel's histogram of skb sizes, as percentiles.
 
 use hdrhistogram::Histogram;
-use sockmem_common::{TruesizeSum, bucket_floor};
+use sockmem_common::{BUCKETS, TruesizeSum, bucket_floor};
 
 use super::TruesizeView;
 
@@ -22,7 +22,8 @@ impl TruesizeCounts {
         }
         // Three digits keep the kernel's buckets apart; the highest is the last bucket's floor.
         let mut sizes = Histogram::<u64>::new_with_bounds(1, 1 << 24, 3).ok()?;
-        for (index, &count) in (0u32..).zip(&self.buckets) {
+        // More than any kernel counts would overflow the histogram's own sums.
+        for (index, count) in (0..BUCKETS).zip(self.buckets.iter().map(|n| (*n).min(1 << 48))) {
             if count > 0 {
                 sizes.saturating_record_n(u64::from(bucket_floor(index)), count);
             }
@@ -43,7 +44,7 @@ impl TruesizeCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sockmem_common::{BUCKETS, bucket};
+    use sockmem_common::bucket;
 
     #[test]
     fn percentiles_lie_within_a_bucket_and_the_largest_is_exact() {

@@ -27,7 +27,7 @@ const PURE_CRATES: &[&str] = &[
     "bytes",
     "crc32fast",
     "hdrhistogram",
-    "lz4_flex",
+    "flate2",
     "serde",
     "serde_json",
     "thiserror",
