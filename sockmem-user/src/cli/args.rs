@@ -11,8 +11,10 @@ use clap::{
 };
 
 use super::exit::Exit;
+use super::export::{self, ExportArgs};
 use super::manual::{CompletionsArgs, ManArgs};
 use super::record::{self, RecordArgs};
+use super::replay::{self, ReplayArgs};
 use super::target::Target;
 use super::units;
 use crate::model::Tier;
@@ -51,6 +53,10 @@ enum Command {
     Live(Box<LiveArgs>),
     /// Records a trace into a file, for reports later or elsewhere
     Record(Box<RecordArgs>),
+    /// Shows a recording as live shows a trace, at any speed
+    Replay(Box<ReplayArgs>),
+    /// Writes a recording in a format of other tools: CSV, JSON, Perfetto, Parquet
+    Export(ExportArgs),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
     /// Prints what a shell needs to complete commands and options
@@ -244,12 +250,16 @@ pub struct DoctorArgs {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Invocation {
     /// Trace and show.
     Live(Box<LiveArgs>),
     /// Trace into a file.
     Record(Box<RecordArgs>),
+    /// Show a recording.
+    Replay(Box<ReplayArgs>),
+    /// Write a recording in another format.
+    Export(ExportArgs),
     /// Print `plain::explain()`.
     Explain,
     /// Look at the host.
@@ -312,6 +322,8 @@ where
             )?;
             Ok(Invocation::Record(args))
         }
+        Some(Command::Replay(args)) => Ok(Invocation::Replay(args)),
+        Some(Command::Export(args)) => Ok(Invocation::Export(args)),
         None => check_live(cli.live, &mut command),
     }
 }
@@ -333,6 +345,14 @@ pub fn command() -> clap::Command {
             c.override_usage(record::USAGE)
                 .after_help(record::SHORT_EXAMPLES)
                 .after_long_help(record::NOTES)
+        })
+        .mut_subcommand("replay", |c| {
+            c.after_help(replay::SHORT_EXAMPLES)
+                .after_long_help(replay::NOTES)
+        })
+        .mut_subcommand("export", |c| {
+            c.after_help(export::SHORT_EXAMPLES)
+                .after_long_help(export::NOTES)
         })
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
         .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
@@ -437,7 +457,7 @@ fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_positive(text)?;
     if interval < MIN_INTERVAL {
         let least = units::format_duration(MIN_INTERVAL);

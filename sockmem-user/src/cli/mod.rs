@@ -4,6 +4,7 @@
 //! * `run`: from arguments to the command.
 //! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
 //! * `live`: shows it. * `record`: writes it to a file.
+//! * `replay`, `export`: recordings shown and converted; `recorded`: what the two share.
 //! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
@@ -12,9 +13,12 @@ pub mod target;
 pub mod units;
 
 mod doctor;
+mod export;
 mod live;
 pub mod manual;
 pub mod record;
+mod recorded;
+mod replay;
 mod run;
 mod session;
 mod trace;

@@ -11,7 +11,7 @@ use crate::collect::{HeldBy, Owners, Ring, Spec};
 use crate::decode::{Record, decode};
 use crate::facts::{Loss, Tier};
 use crate::host::clock;
-use crate::model::{Config, Detail, Input, Model, ProcessFacts, SocketView, TruesizeCounts, View};
+use crate::model::{Input, Model, ProcessFacts, TruesizeCounts};
 use crate::recording::{Counts, Header, HostInfo, Writer};
 
 /// Records taken from the ring before something else gets its turn.
@@ -405,20 +405,14 @@ impl Session {
         Ok(())
     }
 
-    /// The picture at `now_ns`, in the detail that is asked for; an empty one where none is wanted
-    /// ([`Taps::model`]).
-    pub(super) fn view_with(&self, now_ns: u64, detail: Detail) -> View {
-        let unix_ns = clock::to_unix_ns(now_ns, self.offset);
-        match &self.stream.model {
-            Some(model) => model.view_with(now_ns, unix_ns, detail),
-            None => Model::new(Config::default()).view_with(now_ns, unix_ns, detail),
-        }
+    /// What is known so far; `None` where a trace is only recorded.
+    pub(super) fn model(&self) -> Option<&Model> {
+        self.stream.model.as_ref()
     }
 
-    /// The live sockets of the picture at `now_ns`, each made when it is asked for.
-    pub(super) fn rows(&self, now_ns: u64, detail: Detail) -> impl Iterator<Item = SocketView> {
-        let model = self.stream.model.iter();
-        model.flat_map(move |model| model.rows(now_ns, detail))
+    /// `CLOCK_REALTIME` of a time of `CLOCK_MONOTONIC`.
+    pub(super) fn unix_ns(&self, mono_ns: u64) -> u64 {
+        clock::to_unix_ns(mono_ns, self.offset)
     }
 
     /// The last reading: everything is drained and every socket read once more. Returns its time.

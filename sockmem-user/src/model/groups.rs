@@ -71,7 +71,8 @@ impl GroupKey {
 }
 
 /// `SockState::owner_kind` as the view names it.
-pub(super) fn owner_kind(kind: u8) -> OwnerKind {
+#[must_use]
+pub fn owner_kind(kind: u8) -> OwnerKind {
     match kind {
         sockmem_common::OWNER_PROCESS => OwnerKind::Process,
         sockmem_common::OWNER_LISTENER => OwnerKind::Listener,

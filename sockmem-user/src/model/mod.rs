@@ -9,7 +9,7 @@
 //! as changes arrive, so that peaks of sums have the events' resolution.
 #![forbid(unsafe_code)]
 
-mod address;
+pub mod address;
 mod drain;
 mod ends;
 mod feed;
@@ -23,6 +23,7 @@ mod render;
 mod sockets;
 pub mod synthetic;
 mod timeline;
+mod totals;
 mod truesize;
 mod verdict;
 mod verdict_text;
@@ -34,9 +35,11 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use groups::owner_kind;
 pub use input::Input;
 pub use processes::ProcessFacts;
 pub use render::Detail;
+pub use totals::SocketTotals;
 pub use truesize::TruesizeCounts;
 pub use view::*;
 

@@ -294,7 +294,7 @@ impl Model {
         clippy::too_many_arguments,
         reason = "what a row is made of, from two callers"
     )]
-    fn socket(
+    pub(super) fn socket(
         &self,
         socket: &Socket,
         key: &GroupKey,

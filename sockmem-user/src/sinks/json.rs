@@ -131,7 +131,7 @@ pub(super) fn write_line(document: &impl Serialize, out: &mut impl Write) -> io:
 /// Compact JSON in which a foreign string cannot steer a terminal: what
 /// `escape` refuses, and JSON itself lets pass, is written as `\uNNNN`. To a
 /// parser it is the same string.
-struct Harmless;
+pub(super) struct Harmless;
 
 impl serde_json::ser::Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(
@@ -268,7 +268,7 @@ struct Window {
 }
 
 #[derive(Serialize)]
-struct LossJson {
+pub(super) struct LossJson {
     seen: u64,
     sent: u64,
     merged: u64,
@@ -448,19 +448,27 @@ impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
             Row::Closed(socket) => socket,
         };
         let mut map = s.serialize_map(None)?;
-        let mut owner = false;
-        for field in FIELDS {
-            if !field.json.starts_with(OWNER) {
-                map.serialize_entry(field.json, &(field.get)(socket))?;
-            } else if !owner {
-                map.serialize_entry("owner", &OwnerOf(socket))?;
-                owner = true;
-            }
-        }
-        map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
-        map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))?;
+        socket_members(socket, &mut map)?;
         map.end()
     }
+}
+
+/// The members of a socket's object.
+pub(super) fn socket_members<M: SerializeMap>(
+    socket: &SocketView,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    let mut owner = false;
+    for field in FIELDS {
+        if !field.json.starts_with(OWNER) {
+            map.serialize_entry(field.json, &(field.get)(socket))?;
+        } else if !owner {
+            map.serialize_entry("owner", &OwnerOf(socket))?;
+            owner = true;
+        }
+    }
+    map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
+    map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))
 }
 
 const OWNER: &str = "owner.";

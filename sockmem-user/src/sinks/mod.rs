@@ -5,11 +5,13 @@
 //! * `plain`: lines of text, for people without a full screen and for logs.
 //! * `summary`: the closing summary in text, the answer first.
 //! * `doctor`: what the host allows, as text and JSON.
+//! * `export`: recordings as CSV, JSON, Perfetto tracks and Parquet.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
 #![deny(unsafe_code)]
 
 pub mod doctor;
 pub mod escape;
+pub mod export;
 pub mod fields;
 pub mod json;
 pub mod look;
@@ -41,6 +43,18 @@ pub struct HostFacts {
     pub page_size: u64,
     /// CPUs online.
     pub cpus: u32,
+}
+
+impl From<&crate::recording::HostInfo> for HostFacts {
+    fn from(h: &crate::recording::HostInfo) -> Self {
+        HostFacts {
+            kernel: h.kernel.clone(),
+            hostname: h.hostname.clone(),
+            boot_id: h.boot_id.clone(),
+            page_size: h.page_size,
+            cpus: h.cpus.unwrap_or(0),
+        }
+    }
 }
 
 /// Version of the tool that every document carries.

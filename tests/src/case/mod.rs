@@ -3,6 +3,7 @@
 mod churn;
 mod detach;
 mod errors;
+mod export;
 mod loss;
 mod motion;
 mod owner;
@@ -181,6 +182,7 @@ fn all() -> Vec<Case> {
     out.extend(loss::cases());
     out.extend(sockstat::cases());
     out.extend(detach::cases());
+    out.extend(export::cases());
     out
 }
 
