@@ -4,6 +4,7 @@ use sockmem_common::{Change, Lifecycle, OWNER_LISTENER, OWNER_PROCESS, STATE_CLO
 use super::address::{self, comm};
 use super::groups::{Group, GroupKey, Mark, Segment};
 use super::sockets::{LATEST_NS, Socket, Step, believable};
+use super::survey::{GROUP_BINS, Series};
 use super::{Model, REMEMBERED};
 use crate::decode::Record;
 
@@ -143,6 +144,9 @@ impl Model {
         self.processes.learn_from(&state);
         let key = GroupKey::of(&state, self.processes.generation(state.owner_tgid));
         let group = self.group(key, t_ns, state.local_port);
+        if let Some(survey) = &mut self.survey {
+            survey.state(&state);
+        }
         let socket = Socket::new(state, t_ns, key, group, self.config.socket_buckets);
         let at = self.sockets.len();
         self.index.insert(state.id, at as u32);
@@ -157,6 +161,9 @@ impl Model {
 
     /// Merges a state into the socket at `at`; `meta`: it also tells whose it is.
     fn merge(&mut self, at: usize, state: &SockState, t_ns: u64, meta: bool) {
+        if let Some(survey) = &mut self.survey {
+            survey.state(state);
+        }
         let socket = &mut self.sockets[at];
         let (was_connection, known_peak) = (socket.connection, socket.state.resident_peak);
         let step = socket.merge(state, self.config.idle_after_ns, meta);
@@ -222,6 +229,10 @@ impl Model {
             return group;
         }
         let mut made = Group::new(key, t_ns, self.config.sum_buckets);
+        if self.config.survey {
+            let start_ns = self.config.start_mono_ns;
+            made.series = Some(Box::new(Series::new(start_ns, GROUP_BINS)));
+        }
         if key.kind == OWNER_LISTENER {
             made.listener = self.listener(key.listener_id);
             if made.listener.is_none() && port != 0 {
@@ -288,6 +299,9 @@ impl Model {
         self.total.settled.add(&whole, told, holds);
         self.total.leave(end_ns, resident, socket.connection);
 
+        if let Some(survey) = &mut self.survey {
+            survey.closed(&socket);
+        }
         self.gone.insert(socket.state.id);
         self.gone_order.push_back(socket.state.id);
         if self.gone_order.len() > REMEMBERED

@@ -10,14 +10,17 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod compare;
 mod drain;
 mod feed;
 mod groups;
 mod hash;
 mod input;
 mod processes;
+mod random;
 mod render;
 mod sockets;
+pub mod survey;
 pub mod synthetic;
 mod timeline;
 mod truesize;
@@ -42,6 +45,7 @@ use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
 use processes::Processes;
 use sockets::Socket;
+use survey::{GROUP_BINS, Series, Surveyor, TOTAL_BINS};
 use verdict::Rules;
 
 /// Ids of closed sockets that are remembered, so that a late record or an older scan
@@ -73,6 +77,8 @@ pub struct Config {
     pub socket_buckets: u16,
     /// Buckets of a group's and of the whole timeline.
     pub sum_buckets: u16,
+    /// Whether to gather what a comparison needs: see [`Model::survey`].
+    pub survey: bool,
 }
 
 impl Default for Config {
@@ -89,6 +95,7 @@ impl Default for Config {
             max_groups: 1024,
             socket_buckets: 60,
             sum_buckets: 120,
+            survey: false,
         }
     }
 }
@@ -123,6 +130,7 @@ pub struct Model {
     loss: Loss,
     truesize: Option<TruesizeView>,
     oddities: Oddities,
+    survey: Option<Box<Surveyor>>,
 }
 
 impl Model {
@@ -141,13 +149,19 @@ impl Model {
             keeps_forward_alloc: config.keeps_forward_alloc,
         };
         let start = config.start_mono_ns;
+        let mut unknown = Group::new(GroupKey::UNKNOWN, start, config.sum_buckets);
+        let mut total = unknown.clone();
+        if config.survey {
+            unknown.series = Some(Box::new(Series::new(start, GROUP_BINS)));
+            total.series = Some(Box::new(Series::new(start, TOTAL_BINS)));
+        }
         Model {
             rules,
             sockets: Vec::new(),
             index: IdMap::default(),
-            groups: vec![Group::new(GroupKey::UNKNOWN, start, config.sum_buckets)],
+            groups: vec![unknown],
             group_index: IdMap::from_iter([(GroupKey::UNKNOWN, 0)]),
-            total: Group::new(GroupKey::UNKNOWN, start, config.sum_buckets),
+            total,
             closed: VecDeque::new(),
             gone: IdSet::default(),
             gone_order: VecDeque::new(),
@@ -156,6 +170,7 @@ impl Model {
             loss: Loss::default(),
             truesize: None,
             oddities: Oddities::default(),
+            survey: config.survey.then(|| Box::new(Surveyor::new())),
             config,
         }
     }

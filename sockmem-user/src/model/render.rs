@@ -230,7 +230,7 @@ impl Model {
         }
     }
 
-    fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
+    pub(super) fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
         let facts = self.processes.facts(pid, generation).filter(|_| pid != 0);
         OwnerView {
             pid: (pid != 0).then_some(pid),
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    fn socket(
+    pub(super) fn socket(
         &self,
         socket: &Socket,
         state: &SockState,
