@@ -92,6 +92,7 @@ impl Session {
             let facts = ProcessFacts {
                 comm: process.comm.clone(),
                 cgroup: process.cgroup.clone(),
+                cmdline: process.cmdline.clone(),
             };
             self.model.feed(Input::Process { pid, facts: &facts });
         }
