@@ -9,8 +9,21 @@
 /// Fewer bins than this say nothing about chance.
 pub(super) const LEAST_BINS: usize = 16;
 
-/// Length of the blocks for `x`, in bins: from 1 to `longest`.
-pub(super) fn block_length(x: &[f64]) -> usize {
+/// The blocks for a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Blocks {
+    /// Bins in a block: from 1 to `longest`.
+    pub(super) length: usize,
+    /// By how much the spread of resampled means is too small, because what two blocks have in
+    /// common is cut: at least 1.
+    pub(super) cut: f64,
+}
+
+/// A spread is never made wider than this for what blocks cut.
+const MOST_CUT: f64 = 2.0;
+
+/// The blocks for `x`.
+pub(super) fn choose(x: &[f64]) -> Blocks {
     let n = x.len();
     let longest = longest(n);
     let mean = x.iter().sum::<f64>() / n.max(1) as f64;
@@ -22,7 +35,10 @@ pub(super) fn block_length(x: &[f64]) -> usize {
     // A level that never moved, save for rounding, has no dependence to keep together.
     let all_alike = variance <= mean * mean * 1e-24;
     if n < LEAST_BINS || all_alike {
-        return 1;
+        return Blocks {
+            length: 1,
+            cut: 1.0,
+        };
     }
     // The first lag from which on `calm` correlations in a row are not told from zero.
     let n_f = n as f64;
@@ -57,10 +73,20 @@ pub(super) fn block_length(x: &[f64]) -> usize {
         slope += 2.0 * weight * lag as f64 * c;
     }
     if spectrum <= 0.0 {
-        return longest;
+        return Blocks {
+            length: longest,
+            cut: 1.0,
+        };
     }
-    let length = (1.5 * slope * slope / (spectrum * spectrum) * n_f).cbrt();
-    (length.ceil() as usize).clamp(1, longest)
+    let ideal = (1.5 * slope * slope / (spectrum * spectrum) * n_f).cbrt();
+    let length = (ideal.ceil() as usize).clamp(1, longest);
+    // The variance that blocks of this length show is the true one less slope / length.
+    let shown = 1.0 - slope / spectrum / length as f64;
+    let cut = (1.0 / shown.max(1.0 / (MOST_CUT * MOST_CUT))).sqrt();
+    Blocks {
+        length,
+        cut: cut.max(1.0),
+    }
 }
 
 /// The longest blocks of `n` bins: three times the square root, and at least eight blocks.
@@ -76,16 +102,19 @@ mod tests {
 
     #[test]
     fn more_memory_of_the_past_needs_longer_blocks() {
-        let lengths = [0.0, 0.5, 0.9, 0.99].map(|phi| block_length(&noise(11, 2048, phi)));
+        let lengths = [0.0, 0.5, 0.9, 0.99].map(|phi| choose(&noise(11, 2048, phi)).length);
         assert!(lengths.windows(2).all(|w| w[0] <= w[1]), "{lengths:?}");
         assert!(lengths[0] <= 6 && lengths[2] >= 20, "{lengths:?}");
         assert!(lengths[3] <= longest(2048));
+        let cut = |phi| choose(&noise(11, 500, phi)).cut;
+        assert!(cut(0.0) < 1.1 && cut(0.95) > 1.05 && cut(0.999) <= MOST_CUT);
     }
 
     #[test]
     fn a_level_that_never_moved_and_a_short_series_have_blocks_of_one() {
-        assert_eq!(block_length(&[5.0; 500]), 1);
-        assert_eq!(block_length(&[1.0, 2.0, 3.0]), 1);
-        assert_eq!(block_length(&[]), 1);
+        for x in [&[5.0; 500][..], &[1.0, 2.0, 3.0], &[]] {
+            let blocks = choose(x);
+            assert_eq!((blocks.length, blocks.cut), (1, 1.0));
+        }
     }
 }

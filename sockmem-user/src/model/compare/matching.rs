@@ -21,6 +21,8 @@ pub enum What {
     Process {
         /// As the kernel gives it; unescaped. `None`: not known.
         comm: Option<String>,
+        /// Arguments joined by blanks, unescaped. `None`: not known.
+        command: Option<String>,
         /// How many in the first and in the second trace.
         count: (u64, u64),
     },
@@ -81,13 +83,23 @@ fn seed(kind: u64, row: usize) -> u64 {
     (kind << 32) | ((row as u64 + 1) << 4)
 }
 
-type Processes<'a> = BTreeMap<Option<String>, Vec<&'a GroupView>>;
+/// Name and command line.
+type Name = (Option<String>, Option<String>);
+type Processes<'a> = BTreeMap<Name, Vec<&'a GroupView>>;
 
 fn by_name<'a>(trace: Trace<'a>) -> Processes<'a> {
+    let commands: BTreeMap<Option<u32>, &String> = trace
+        .survey
+        .groups
+        .iter()
+        .filter_map(|g| Some((g.owner.pid, g.command.as_ref()?)))
+        .collect();
     let mut out: Processes<'a> = BTreeMap::new();
     for g in &trace.view.groups {
         if g.owner.kind == OwnerKind::Process {
-            out.entry(g.owner.comm.clone()).or_default().push(g);
+            let command = commands.get(&g.owner.pid).map(|c| (*c).clone());
+            let name = (g.owner.comm.clone(), command);
+            out.entry(name).or_default().push(g);
         }
     }
     out
@@ -144,7 +156,7 @@ pub(super) fn processes(
     let rows = pairs(by_name(base), by_name(new))
         .into_iter()
         .enumerate()
-        .map(|(row, (comm, b, n))| {
+        .map(|(row, ((comm, command), b, n))| {
             let subject = |trace, groups: &Option<Vec<_>>| {
                 groups
                     .as_ref()
@@ -160,6 +172,7 @@ pub(super) fn processes(
                 metrics: measure(&subject(base, &b), &subject(new, &n), least, seed(1, row)),
                 what: What::Process {
                     comm,
+                    command,
                     count: (count(&b), count(&n)),
                 },
             }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use super::RESAMPLES;
-use super::blocks::{LEAST_BINS, block_length};
+use super::blocks::{LEAST_BINS, choose};
 use crate::model::random::Random;
 use crate::model::survey::Bin;
 
@@ -26,6 +26,8 @@ pub(super) struct OverTime {
     pub(super) highs: Vec<f64>,
     /// How many blocks a resample has.
     pub(super) blocks: usize,
+    /// See `Blocks::cut`.
+    pub(super) cut: f64,
 }
 
 /// Resamples `bins`; `None` where there are too few.
@@ -35,7 +37,8 @@ pub(super) fn resample(bins: &[Bin], seed: u64) -> Option<OverTime> {
         return None;
     }
     let means: Vec<f64> = bins.iter().map(|b| b.mean).collect();
-    let length = block_length(&means);
+    let chosen = choose(&means);
+    let length = chosen.length;
     let blocks = n.div_ceil(length);
     // Sums and highs of the block that starts at each bin.
     let mut before = vec![0.0; 2 * n + 1];
@@ -51,6 +54,7 @@ pub(super) fn resample(bins: &[Bin], seed: u64) -> Option<OverTime> {
         means: Vec::with_capacity(RESAMPLES),
         highs: Vec::with_capacity(RESAMPLES),
         blocks,
+        cut: chosen.cut,
     };
     for _ in 0..RESAMPLES {
         let (mut sum, mut top) = (0.0, 0);

@@ -115,6 +115,8 @@ pub struct Connection {
 pub struct GroupSeries {
     /// Whose.
     pub owner: OwnerView,
+    /// Its command line, unescaped; `None` where not known.
+    pub command: Option<String>,
     /// For a listener's children the listener's address.
     pub listener: Option<String>,
     /// Equal bins from the start of the trace on.
@@ -309,7 +311,12 @@ impl Model {
             .map(|g| {
                 let (bins, width) = bins(g.series.as_deref(), now_ns);
                 group_bin_ns = width;
+                let key = &g.key;
+                let facts = self.processes.facts(key.pid, key.generation);
                 GroupSeries {
+                    command: facts
+                        .filter(|_| key.pid != 0)
+                        .and_then(|f| f.cmdline.clone()),
                     owner: self.owner(g.key.owner_kind(), g.key.pid, g.key.generation),
                     listener: self
                         .listener(g.key.listener_id)
