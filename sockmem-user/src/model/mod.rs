@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod check;
 pub mod compare;
 mod drain;
 mod feed;
@@ -129,6 +130,7 @@ pub struct Model {
     drains: Drains,
     loss: Loss,
     truesize: Option<TruesizeView>,
+    truesize_ranges: Vec<(u64, u64)>,
     oddities: Oddities,
     survey: Option<Box<Surveyor>>,
 }
@@ -169,6 +171,7 @@ impl Model {
             drains: Drains::new(),
             loss: Loss::default(),
             truesize: None,
+            truesize_ranges: Vec::new(),
             oddities: Oddities::default(),
             survey: config.survey.then(|| Box::new(Surveyor::new())),
             config,
@@ -211,5 +214,6 @@ impl Model {
     /// What was counted of skb sizes so far.
     pub fn set_truesize(&mut self, counts: &TruesizeCounts) {
         self.truesize = counts.view();
+        self.truesize_ranges = counts.ranges();
     }
 }

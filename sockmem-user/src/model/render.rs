@@ -123,6 +123,8 @@ impl Model {
             verdict,
             truesize: self.truesize,
             drain_ns: self.drains.summary(),
+            truesize_ranges: self.truesize_ranges.clone(),
+            drain_ranges: self.drains.ranges(),
         }
     }
 

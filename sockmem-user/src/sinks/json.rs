@@ -388,7 +388,7 @@ impl Serialize for Group<'_> {
 }
 
 /// A socket: the field table, its reasons, its limits.
-struct Socket<'a>(&'a SocketView);
+pub(super) struct Socket<'a>(pub(super) &'a SocketView);
 
 impl Serialize for Socket<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
