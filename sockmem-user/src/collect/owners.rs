@@ -171,6 +171,14 @@ impl Owners {
         Ok(())
     }
 
+    /// Reads name and command line of a traced process again.
+    pub fn relearn(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.comm = self.procfs.comm(pid).ok();
+            process.cmdline = self.procfs.cmdline(pid).ok().flatten();
+        }
+    }
+
     /// The traced processes that still run.
     pub fn processes(&self) -> impl Iterator<Item = (u32, &Process)> {
         self.processes.iter().map(|(pid, process)| (*pid, process))

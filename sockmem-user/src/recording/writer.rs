@@ -74,6 +74,10 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Of the destination: what was written before stays readable, what was not is lost.
     pub fn push(&mut self, t_ns: u64, input: Input<'_>) -> io::Result<()> {
+        let t_ns = match input {
+            Input::Record(record) => record.header().t_ns,
+            _ => t_ns,
+        };
         self.counts.inputs += 1;
         self.counts.events += u64::from(matches!(input, Input::Record(_)));
         items::put(&mut self.raw, &mut self.known, t_ns, input);
@@ -85,7 +89,7 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
-    /// Ends the frame, so that everything up to here is readable. To be called once a second.
+    /// Ends the frame, so that everything up to here is readable.
     ///
     /// # Errors
     /// Of the destination.
@@ -97,6 +101,17 @@ impl<W: Write> Writer<W> {
             self.raw.clear();
         }
         self.out.flush()
+    }
+
+    /// `flush` where the frame's first input is older than a second. To be called often.
+    ///
+    /// # Errors
+    /// Of the destination.
+    pub fn flush_if_old(&mut self, now_ns: u64) -> io::Result<()> {
+        match self.first_ns {
+            Some(first_ns) if now_ns.saturating_sub(first_ns) >= OLD_NS => self.flush(),
+            _ => Ok(()),
+        }
     }
 
     /// Ends the recording: it tells of everything up to `end_mono_ns`.

@@ -171,7 +171,7 @@ fn broken_stat_is_refused() {
 fn a_command_line_is_joined_and_bounded() {
     let long = format!("a\0{}", "b".repeat(5000));
     let tree = Tree::new()
-        .file("7/cmdline", "redis-server\0--port\07000\0\0\0")
+        .file("7/cmdline", "redis-server\0--port\x007000\0\0\0")
         .file("8/cmdline", "")
         .file("9/cmdline", long);
     let procfs = tree.procfs();
