@@ -10,8 +10,11 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+use super::check::{self, CheckArgs};
+use super::diff::{self, DiffArgs};
 use super::exit::Exit;
 use super::record::{self, RecordArgs};
+use super::report::{self, ReportArgs};
 use super::target::Target;
 use super::units;
 use crate::model::Tier;
@@ -50,6 +53,12 @@ enum Command {
     Live(Box<LiveArgs>),
     /// Records a trace into a file, for reports later or elsewhere
     Record(Box<RecordArgs>),
+    /// Says what a recording tells: the answer first, then what it rests on
+    Report(ReportArgs),
+    /// Compares two recordings: was the load the same, and is less memory held?
+    Diff(DiffArgs),
+    /// Holds a recording against limits, for CI
+    Check(Box<CheckArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
 }
@@ -239,12 +248,18 @@ pub struct DoctorArgs {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Invocation {
     /// Trace and show.
     Live(Box<LiveArgs>),
     /// Trace into a file.
     Record(Box<RecordArgs>),
+    /// Report a recording.
+    Report(ReportArgs),
+    /// Compare two recordings.
+    Diff(DiffArgs),
+    /// Hold a recording against limits.
+    Check(Box<CheckArgs>),
     /// Print `plain::explain()`.
     Explain,
     /// Look at the host.
@@ -287,6 +302,9 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Report(args)) => Ok(Invocation::Report(args)),
+        Some(Command::Diff(args)) => Ok(Invocation::Diff(args)),
+        Some(Command::Check(args)) => Ok(Invocation::Check(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
@@ -294,7 +312,7 @@ where
         }
         Some(Command::Record(args)) => {
             let record = command.find_subcommand_mut("record").cloned();
-            check(
+            check_trace(
                 &args.trace,
                 args.command.is_empty(),
                 &mut record.unwrap_or(command),
@@ -323,6 +341,9 @@ pub fn command() -> clap::Command {
                 .after_help(record::SHORT_EXAMPLES)
                 .after_long_help(record::NOTES)
         })
+        .mut_subcommand("report", |c| c.after_help(report::NOTES))
+        .mut_subcommand("diff", |c| c.after_help(diff::NOTES))
+        .mut_subcommand("check", |c| c.after_help(check::NOTES))
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
 }
 
@@ -362,12 +383,16 @@ fn check_live(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation,
     if args.explain {
         return Ok(Invocation::Explain);
     }
-    check(&args.trace, true, command)?;
+    check_trace(&args.trace, true, command)?;
     Ok(Invocation::Live(Box::new(args)))
 }
 
 /// What clap cannot check. With a command to run a target need not be named.
-fn check(args: &TraceArgs, needs_target: bool, command: &mut clap::Command) -> Result<(), Stop> {
+fn check_trace(
+    args: &TraceArgs,
+    needs_target: bool,
+    command: &mut clap::Command,
+) -> Result<(), Stop> {
     let mut wrong = |message: &str| Err(stop(&command.error(ErrorKind::ValueValidation, message)));
     for (given, flag, what) in [
         (args.kinds.udp, "--udp", "UDP"),

@@ -4,6 +4,7 @@
 //! * `run`: from arguments to the command.
 //! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
 //! * `live`: shows it. * `record`: writes it to a file.
+//! * `report`, `diff`, `check`: what recordings tell. * `input`: reads them.
 //! * `doctor`: what this host allows.
 
 pub mod args;
@@ -11,9 +12,13 @@ pub mod exit;
 pub mod target;
 pub mod units;
 
+pub mod check;
+pub mod diff;
 mod doctor;
+pub mod input;
 mod live;
 pub mod record;
+pub mod report;
 mod run;
 mod session;
 mod trace;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, live, record};
+use super::{check, diff, doctor, live, record, report};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -26,6 +26,9 @@ where
         Ok(Invocation::Doctor(args)) => doctor::run(&args),
         Ok(Invocation::Live(args)) => live::run(&args),
         Ok(Invocation::Record(args)) => record::run(&args),
+        Ok(Invocation::Report(args)) => report::run(&args),
+        Ok(Invocation::Diff(args)) => diff::run(&args),
+        Ok(Invocation::Check(args)) => check::run(&args),
     };
     match result {
         Ok(exit) => exit,

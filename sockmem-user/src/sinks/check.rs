@@ -99,7 +99,7 @@ pub fn render(it: Checked<'_>, look: &Look) -> String {
     };
     put(&mut out, &look.paint(style, &line));
     if let Some(missing) = it.from.missing(look) {
-        let line = format!("TRUNCATED: {missing}. The limits are held against the rest.");
+        let line = format!("Mind: {missing}. The limits are held against the rest.");
         put(&mut out, &look.paint(Style::Bad, &look.prose(&line, 0)));
     }
     let column = |title: &str, align, rank| Column {

@@ -81,7 +81,8 @@ pub fn render(base: Side<'_>, new: Side<'_>, c: &Comparison, look: &Look) -> Str
         &look.prose(
             "Intervals hold the difference with 95 % confidence (bootstrap over blocks of time and \
              over connections, the wider of both). Changed: zero is outside, and it is at least a \
-             page and 2 %, or what the load differs by. Method and its limits: docs/DIFF.md",
+             page and 2 %, or what the load differs by. Not known: too little to judge chance by (a \
+             median needs 10 connections, p90 50, p99 500). Method and its limits: docs/DIFF.md",
             0,
         ),
     );
@@ -269,8 +270,8 @@ fn matched(rows: &[Matched], title: &str, look: &Look, out: &mut String) {
     heading(look, title, out);
     let columns = [
         column("", Align::Left, 0),
-        column("sockets", Align::Right, 3),
-        column("", Align::Left, 2),
+        column("sockets", Align::Right, 2),
+        column("", Align::Left, 0),
         column("BASE", Align::Right, 0),
         column("NEW", Align::Right, 0),
         column("difference", Align::Right, 0),

@@ -92,7 +92,7 @@ pub fn render(view: &View, host: &HostFacts, from: &Recorded, options: &Options)
     let mut out = String::new();
     summary::answer(view, options, &mut out);
     if let Some(missing) = from.missing(look) {
-        let line = format!("TRUNCATED: {missing}.");
+        let line = format!("Mind: {missing}.");
         put(&mut out, &look.paint(Style::Bad, &look.prose(&line, 0)));
     }
     source(view, host, from, look, &mut out);
@@ -185,7 +185,7 @@ fn growth(view: &View, look: &Look, out: &mut String) {
     }
     heading(
         look,
-        "SOCKETS THAT GREW MOST (rise of the low from the first quarter to the last eighth)",
+        "SOCKETS THAT GREW MOST (by their lows)",
         out,
     );
     top.sort_by_key(|s| (Reverse(grew(s)), s.id));
@@ -213,7 +213,7 @@ fn buffers(view: &View, look: &Look, out: &mut String) {
 fn ended(from: &Recorded, look: &Look, out: &mut String) {
     let how = match from.missing(look) {
         None => "The recording was closed: it is complete.".to_owned(),
-        Some(missing) => format!("Mind: {missing}. Everything up to there is as recorded."),
+        Some(_) => "The recording was not closed. Everything up to its cut is as recorded.".to_owned(),
     };
     put(out, &look.prose(&how, 0));
     if from.coalesce_ns > 0 {

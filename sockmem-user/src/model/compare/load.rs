@@ -85,7 +85,7 @@ pub(super) fn load(base: Sums, new: Sums, spoiled: &[String]) -> Load {
             "(payload is not known of both)"
         };
         format!(
-            "connections, {payload} and duration are within {:.0} %",
+            "connections, {payload} and duration differ by {:.0} % at most",
             (most * 100.0).ceil()
         )
     } else {

@@ -16,6 +16,8 @@ use crate::model::survey::Bin;
 /// resample: the bootstrap is too sure of it. With fewer draws it is not: Bickel, Götze and van
 /// Zwet, "Resampling fewer than n observations", Statistica Sinica 7 (1997). One in this many.
 const FEWER: usize = 4;
+/// But not fewer draws than this: a level that is reached half of the time must not be missed.
+const LEAST_DRAWS: usize = 8;
 
 /// Results of resampling one series.
 #[derive(Clone, Debug)]
@@ -62,7 +64,7 @@ pub(super) fn resample(bins: &[Bin], seed: u64) -> Option<OverTime> {
             let at = random.below(n as u64) as usize;
             sum += sums[at];
         }
-        for _ in 0..blocks.div_ceil(FEWER) {
+        for _ in 0..blocks.div_ceil(FEWER).max(LEAST_DRAWS.min(blocks)) {
             top = top.max(highs[random.below(n as u64) as usize]);
         }
         out.means.push(sum / (blocks * length) as f64 - mean);
