@@ -13,6 +13,7 @@ use clap::{
 use super::check::{self, CheckArgs};
 use super::diff::{self, DiffArgs};
 use super::exit::Exit;
+use super::manual::{CompletionsArgs, ManArgs};
 use super::record::{self, RecordArgs};
 use super::report::{self, ReportArgs};
 use super::target::Target;
@@ -61,6 +62,10 @@ enum Command {
     Check(Box<CheckArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// Prints what a shell needs to complete commands and options
+    Completions(CompletionsArgs),
+    /// Prints the manual page
+    Man(ManArgs),
 }
 
 /// Options that every command has.
@@ -264,6 +269,10 @@ pub enum Invocation {
     Explain,
     /// Look at the host.
     Doctor(DoctorArgs),
+    /// Print a shell's completions.
+    Completions(CompletionsArgs),
+    /// Print or write manual pages.
+    Man(ManArgs),
 }
 
 /// Nothing to do but to print this and end: help, version, or what is wrong with the arguments.
@@ -305,6 +314,8 @@ where
         Some(Command::Report(args)) => Ok(Invocation::Report(args)),
         Some(Command::Diff(args)) => Ok(Invocation::Diff(args)),
         Some(Command::Check(args)) => Ok(Invocation::Check(args)),
+        Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
+        Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
@@ -345,6 +356,8 @@ pub fn command() -> clap::Command {
         .mut_subcommand("diff", |c| c.after_help(diff::NOTES))
         .mut_subcommand("check", |c| c.after_help(check::NOTES))
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
+        .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
 }
 
 const SHORT_EXAMPLES: &str = "\
@@ -368,6 +381,12 @@ const DOCTOR_NOTES: &str = "\
 Example: sudo sockmem-trace doctor
 Exit status: 0 a trace would work (perhaps with less than exact counters: see the rows marked
 warn); 2 it would not (see the rows marked fail).";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example: sockmem-trace completions bash | sudo tee /etc/bash_completion.d/sockmem-trace";
+
+const MAN_EXAMPLE: &str = "\
+Example: sockmem-trace man | man -l -";
 
 const NO_TARGET: &str = "\
 no target: which sockets are to be traced? Name at least one of

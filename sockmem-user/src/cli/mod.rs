@@ -6,6 +6,7 @@
 //! * `live`: shows it. * `record`: writes it to a file.
 //! * `report`, `diff`, `check`: what recordings tell. * `input`: reads them.
 //! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -17,6 +18,7 @@ pub mod diff;
 mod doctor;
 pub mod input;
 mod live;
+pub mod manual;
 pub mod record;
 pub mod report;
 mod run;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{check, diff, doctor, live, record, report};
+use super::{check, diff, doctor, live, manual, record, report};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -29,6 +29,8 @@ where
         Ok(Invocation::Report(args)) => report::run(&args),
         Ok(Invocation::Diff(args)) => diff::run(&args),
         Ok(Invocation::Check(args)) => check::run(&args),
+        Ok(Invocation::Completions(args)) => manual::completions(&args),
+        Ok(Invocation::Man(args)) => manual::man(&args),
     };
     match result {
         Ok(exit) => exit,

@@ -183,11 +183,7 @@ fn growth(view: &View, look: &Look, out: &mut String) {
     if top.is_empty() {
         return;
     }
-    heading(
-        look,
-        "SOCKETS THAT GREW MOST (by their lows)",
-        out,
-    );
+    heading(look, "SOCKETS THAT GREW MOST (by their lows)", out);
     top.sort_by_key(|s| (Reverse(grew(s)), s.id));
     top.truncate(TOP);
     out.push_str(&columns::growth(view, &top, look).text);
@@ -213,7 +209,9 @@ fn buffers(view: &View, look: &Look, out: &mut String) {
 fn ended(from: &Recorded, look: &Look, out: &mut String) {
     let how = match from.missing(look) {
         None => "The recording was closed: it is complete.".to_owned(),
-        Some(_) => "The recording was not closed. Everything up to its cut is as recorded.".to_owned(),
+        Some(_) => {
+            "The recording was not closed. Everything up to its cut is as recorded.".to_owned()
+        }
     };
     put(out, &look.prose(&how, 0));
     if from.coalesce_ns > 0 {

@@ -1,8 +1,8 @@
 //! Recordings compared: limits that were lowered early, late and too late, and not at all.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -85,10 +85,7 @@ impl Recorder {
 
     /// Ends the recording as Ctrl-C does.
     fn finish(mut self, cx: &Cx) -> Result<()> {
-        kill(
-            Pid::from_raw(self.child.id().cast_signed()),
-            Signal::SIGINT,
-        )?;
+        kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGINT)?;
         let status = trace::wait_within(&mut self.child, cx)?;
         ensure!(status.code() == Some(0), "the recorder ended with {status}");
         Ok(())
@@ -198,7 +195,10 @@ fn listener(cx: &Cx) -> Result<()> {
     let (d, truth) = compared(cx, "limit-listener", FIRST, &scratch)?;
     expect(&d, "reduced")?;
     let ratio = peaks(&d, truth)?;
-    ensure!(ratio < 0.4, "lowered to an eighth, and {ratio} of it is held");
+    ensure!(
+        ratio < 0.4,
+        "lowered to an eighth, and {ratio} of it is held"
+    );
     let connection = metric(&d, "connection_peak_p50_bytes")?;
     ensure!(
         connection["changed"] == true && connection["ratio"].as_f64() < Some(0.4),
@@ -238,7 +238,14 @@ fn accepted(cx: &Cx) -> Result<()> {
         (ratio - true_ratio).abs() < 0.1,
         "told {ratio}, true is {true_ratio}"
     );
-    expect(&d, if true_ratio < 0.9 { "reduced" } else { "no-change" })
+    expect(
+        &d,
+        if true_ratio < 0.9 {
+            "reduced"
+        } else {
+            "no-change"
+        },
+    )
 }
 
 /// Set while data is queued: nothing, until that is read and comes again.
@@ -293,7 +300,10 @@ fn check_limits(cx: &Cx) -> Result<()> {
         tool(cx, &args)
     };
     let (status, out) = check(&["--max-resident", "1GiB", "--max-loss", "0%"])?;
-    ensure!(status == Some(0) && out.contains("PASSED"), "{status:?}: {out}");
+    ensure!(
+        status == Some(0) && out.contains("PASSED"),
+        "{status:?}: {out}"
+    );
     let limit = (truth - 1).to_string();
     let (status, out) = check(&["--max-resident", &limit, "--format", "json"])?;
     ensure!(status == Some(1), "{status:?}: {out}");
