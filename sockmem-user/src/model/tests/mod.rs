@@ -3,6 +3,7 @@
 
 mod feeding;
 mod properties;
+mod survey;
 mod truth;
 mod views;
 
