@@ -230,9 +230,7 @@ fn accepted(cx: &Cx) -> Result<()> {
         "set after accept {} is held, at the listener {early}",
         truth.1
     );
-    let against = diff(cx, &scratch.file("limit-accepted"), &file)?;
     // How much it helps differs between kernels; what is told must be what it is.
-    expect(&against, "reduced")?;
     let true_ratio = truth.1 as f64 / truth.0 as f64;
     ensure!(
         (ratio - true_ratio).abs() < 0.1,
@@ -267,11 +265,11 @@ fn queued(cx: &Cx) -> Result<()> {
 fn nothing(cx: &Cx) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut last = scratch.file("0");
-    record(cx, "limit-never", FIRST, &last)?;
+    record(cx, "limit-short", FIRST, &last)?;
     let mut wrong = Vec::new();
     for at in 1..=REPEATS {
         let next = scratch.file(&at.to_string());
-        record(cx, "limit-never", FIRST, &next)?;
+        record(cx, "limit-short", FIRST, &next)?;
         let d = diff(cx, &last, &next)?;
         if let Err(e) = expect(&d, "no-change") {
             wrong.push(format!("repeat {at}: {e:#}"));
@@ -292,7 +290,7 @@ fn nothing(cx: &Cx) -> Result<()> {
 fn check_limits(cx: &Cx) -> Result<()> {
     let scratch = Scratch::new()?;
     let file = scratch.file("checked");
-    let truth = record(cx, "limit-never", FIRST, &file)?;
+    let truth = record(cx, "limit-short", FIRST, &file)?;
     let path = file.to_string_lossy();
     let check = |extra: &[&str]| {
         let mut args = vec!["check", path.as_ref()];

@@ -86,6 +86,7 @@ pub(crate) const ALL: &[Workload] = &[
     w("hole", Use::Special, window::hole),
     w("tiny", Use::Special, window::tiny),
     w("limit-never", Use::Special, limit::never),
+    w("limit-short", Use::Special, limit::short),
     w("limit-listener", Use::Special, limit::listener),
     w("limit-accepted", Use::Special, limit::accepted),
     w("limit-queued", Use::Special, limit::queued),

@@ -21,7 +21,7 @@ pub enum What {
     Process {
         /// As the kernel gives it; unescaped. `None`: not known.
         comm: Option<String>,
-        /// Arguments joined by blanks, unescaped. `None`: not known.
+        /// Arguments joined by blanks, unescaped. `None`: not known, or not the same in both.
         command: Option<String>,
         /// How many in the first and in the second trace.
         count: (u64, u64),
@@ -105,6 +105,35 @@ fn by_name<'a>(trace: Trace<'a>) -> Processes<'a> {
     out
 }
 
+type Pair<'a> = (Name, Option<Vec<&'a GroupView>>, Option<Vec<&'a GroupView>>);
+
+/// What has no partner by name and command line, by name alone: a limit is often lowered in the
+/// command line itself.
+fn by_name_alone(pairs: Vec<Pair<'_>>) -> Vec<Pair<'_>> {
+    let (both, single): (Vec<_>, Vec<_>) = pairs
+        .into_iter()
+        .partition(|(_, b, n)| b.is_some() && n.is_some());
+    let mut names: BTreeMap<Option<String>, Vec<Pair<'_>>> = BTreeMap::new();
+    for pair in single {
+        names.entry(pair.0.0.clone()).or_default().push(pair);
+    }
+    let mut out = both;
+    for (comm, pairs) in names {
+        let in_both = pairs.iter().any(|p| p.1.is_some()) && pairs.iter().any(|p| p.2.is_some());
+        if !in_both {
+            out.extend(pairs);
+            continue;
+        }
+        let (mut base, mut new) = (Vec::new(), Vec::new());
+        for (_, b, n) in pairs {
+            base.extend(b.unwrap_or_default());
+            new.extend(n.unwrap_or_default());
+        }
+        out.push(((comm, None), Some(base), Some(new)));
+    }
+    out
+}
+
 /// All processes of one name, as one subject.
 fn process<'a>(trace: Trace<'a>, groups: &[&'a GroupView], idle: bool) -> Subject<'a> {
     let pids: BTreeSet<u32> = groups.iter().filter_map(|g| g.owner.pid).collect();
@@ -153,7 +182,7 @@ pub(super) fn processes(
     least: Least,
     idle: bool,
 ) -> (Vec<Matched>, u64) {
-    let rows = pairs(by_name(base), by_name(new))
+    let rows = by_name_alone(pairs(by_name(base), by_name(new)))
         .into_iter()
         .enumerate()
         .map(|(row, ((comm, command), b, n))| {

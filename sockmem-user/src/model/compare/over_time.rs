@@ -17,7 +17,7 @@ use crate::model::survey::Bin;
 /// Zwet, "Resampling fewer than n observations", Statistica Sinica 7 (1997). One in this many.
 const FEWER: usize = 4;
 /// But not fewer draws than this: a level that is reached half of the time must not be missed.
-const LEAST_DRAWS: usize = 8;
+const LEAST_DRAWS: usize = 16;
 
 /// Results of resampling one series.
 #[derive(Clone, Debug)]

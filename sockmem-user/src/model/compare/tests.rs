@@ -217,6 +217,32 @@ fn a_load_that_differs_a_little_asks_for_a_larger_difference() {
 }
 
 #[test]
+fn a_process_whose_command_line_changed_is_matched_by_its_name() {
+    let with_command = |command: &str| {
+        let mut s = chance(1, 1.0, 0.5, 0.1);
+        s.groups = vec![crate::model::survey::GroupSeries {
+            owner: view(&s).groups[0].owner.clone(),
+            command: Some(command.to_owned()),
+            listener: None,
+            bins: s.total.clone(),
+        }];
+        s
+    };
+    let (a, b) = (with_command("server -r 8k"), with_command("server"));
+    let names =
+        |c: &Comparison| -> Vec<What> { c.processes.iter().map(|p| p.what.clone()).collect() };
+    let matched = |command: Option<&str>| {
+        vec![What::Process {
+            comm: Some("server".to_owned()),
+            command: command.map(str::to_owned),
+            count: (1, 1),
+        }]
+    };
+    assert_eq!(names(&compared(&a, &b)), matched(None));
+    assert_eq!(names(&compared(&a, &a)), matched(Some("server -r 8k")));
+}
+
+#[test]
 fn what_rose_counts_more_than_what_fell() {
     let a = survey(&[1e6; 100], vec![connection(1, 400_000); 20]);
     // Lower on most of the time and while idle, but far higher now and then.

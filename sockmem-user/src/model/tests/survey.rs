@@ -80,7 +80,11 @@ fn levels_connections_and_payload_are_those_of_the_kernel() {
     assert_eq!(got.top_peak[0].id, a);
     assert!(got.top_peak[0].closed && got.listeners.len() == 1);
     // The live one, too, and the listener is none.
-    assert!(got.connections.iter().any(|c| c.class.port == 5432 && c.pid == 7));
+    assert!(
+        got.connections
+            .iter()
+            .any(|c| c.class.port == 5432 && c.pid == 7)
+    );
     assert!(k.sockets.contains_key(&b) && k.sockets.contains_key(&listener));
 }
 
