@@ -151,7 +151,7 @@ fn standing(st: &Stage, connections: &[TcpStream]) -> Result<()> {
             (last, since) = (now, Instant::now());
         }
         // After a window was closed the first bytes come with the sender's next probe.
-        let all = now.iter().all(|n| *n > 0);
+        let all = last.iter().all(|n| *n > 0);
         Ok(all && since.elapsed() > Duration::from_millis(60))
     })
 }
