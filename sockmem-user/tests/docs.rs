@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use sockmem::attach::PROGRAMS;
 use sockmem::facts::{Coverage, Loss};
+use sockmem::model::compare::{METRICS, Sums};
 use sockmem::model::{Config, Model, TruesizeCounts, synthetic};
 use sockmem::sinks::fields::FIELDS;
+use sockmem::sinks::report::Cut;
 use sockmem::sinks::{HostFacts, json};
 use sockmem_common::{
     AuditStats, BUCKETS, Change, Counters, Layout, Settings, SockState, Stats, TruesizeSum,
@@ -158,6 +160,17 @@ fn vocabulary() -> BTreeSet<String> {
     names.extend(Layout::NAMES.iter().map(|name| (*name).to_owned()));
     // Members that this report has none of: of a limit's change, of `--audit`, of queue-drain times.
     names.extend(["at_ns", "what", "from", "to", "cause", "audit", "drain_ns"].map(str::to_owned));
+    // Of documents about recordings.
+    names.extend(METRICS.map(str::to_owned));
+    names.extend(debug_fields(&Sums {
+        connections: 0,
+        payload_bytes: None,
+        duration_ns: 0,
+    }));
+    names.extend(debug_fields(&Cut {
+        why: String::new(),
+        known_ns: 0,
+    }));
     names
 }
 

@@ -10,11 +10,14 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+use super::check::{self, CheckArgs};
+use super::diff::{self, DiffArgs};
 use super::exit::Exit;
 use super::export::{self, ExportArgs};
 use super::manual::{CompletionsArgs, ManArgs};
 use super::record::{self, RecordArgs};
 use super::replay::{self, ReplayArgs};
+use super::report::{self, ReportArgs};
 use super::target::Target;
 use super::units;
 use crate::model::Tier;
@@ -57,6 +60,12 @@ enum Command {
     Replay(Box<ReplayArgs>),
     /// Writes a recording in a format of other tools: CSV, JSON, Perfetto, Parquet
     Export(ExportArgs),
+    /// Says what a recording tells: the answer first, then what it rests on
+    Report(ReportArgs),
+    /// Compares two recordings: was the load the same, and is less memory held?
+    Diff(DiffArgs),
+    /// Holds a recording against limits, for CI
+    Check(Box<CheckArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
     /// Prints what a shell needs to complete commands and options
@@ -260,6 +269,12 @@ pub enum Invocation {
     Replay(Box<ReplayArgs>),
     /// Write a recording in another format.
     Export(ExportArgs),
+    /// Report a recording.
+    Report(ReportArgs),
+    /// Compare two recordings.
+    Diff(DiffArgs),
+    /// Hold a recording against limits.
+    Check(Box<CheckArgs>),
     /// Print `plain::explain()`.
     Explain,
     /// Look at the host.
@@ -306,6 +321,9 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Report(args)) => Ok(Invocation::Report(args)),
+        Some(Command::Diff(args)) => Ok(Invocation::Diff(args)),
+        Some(Command::Check(args)) => Ok(Invocation::Check(args)),
         Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
         Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
@@ -315,7 +333,7 @@ where
         }
         Some(Command::Record(args)) => {
             let record = command.find_subcommand_mut("record").cloned();
-            check(
+            check_trace(
                 &args.trace,
                 args.command.is_empty(),
                 &mut record.unwrap_or(command),
@@ -354,6 +372,9 @@ pub fn command() -> clap::Command {
             c.after_help(export::SHORT_EXAMPLES)
                 .after_long_help(export::NOTES)
         })
+        .mut_subcommand("report", |c| c.after_help(report::NOTES))
+        .mut_subcommand("diff", |c| c.after_help(diff::NOTES))
+        .mut_subcommand("check", |c| c.after_help(check::NOTES))
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
         .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
         .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
@@ -401,12 +422,16 @@ fn check_live(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation,
     if args.explain {
         return Ok(Invocation::Explain);
     }
-    check(&args.trace, true, command)?;
+    check_trace(&args.trace, true, command)?;
     Ok(Invocation::Live(Box::new(args)))
 }
 
 /// What clap cannot check. With a command to run a target need not be named.
-fn check(args: &TraceArgs, needs_target: bool, command: &mut clap::Command) -> Result<(), Stop> {
+fn check_trace(
+    args: &TraceArgs,
+    needs_target: bool,
+    command: &mut clap::Command,
+) -> Result<(), Stop> {
     let mut wrong = |message: &str| Err(stop(&command.error(ErrorKind::ValueValidation, message)));
     for (given, flag, what) in [
         (args.kinds.udp, "--udp", "UDP"),

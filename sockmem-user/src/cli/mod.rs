@@ -5,6 +5,7 @@
 //! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
 //! * `live`: shows it. * `record`: writes it to a file.
 //! * `replay`, `export`: recordings shown and converted; `recorded`: what the two share.
+//! * `report`, `diff`, `check`: what recordings tell. * `input`: reads them.
 //! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
@@ -12,13 +13,17 @@ pub mod exit;
 pub mod target;
 pub mod units;
 
+pub mod check;
+pub mod diff;
 mod doctor;
 mod export;
+pub mod input;
 mod live;
 pub mod manual;
 pub mod record;
 mod recorded;
 mod replay;
+pub mod report;
 mod run;
 mod session;
 mod trace;

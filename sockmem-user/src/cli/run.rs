@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, export, live, manual, record, replay};
+use super::{check, diff, doctor, export, live, manual, record, replay, report};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -28,6 +28,9 @@ where
         Ok(Invocation::Record(args)) => record::run(&args),
         Ok(Invocation::Replay(args)) => replay::run(&args),
         Ok(Invocation::Export(args)) => export::run(&args),
+        Ok(Invocation::Report(args)) => report::run(&args),
+        Ok(Invocation::Diff(args)) => diff::run(&args),
+        Ok(Invocation::Check(args)) => check::run(&args),
         Ok(Invocation::Completions(args)) => manual::completions(&args),
         Ok(Invocation::Man(args)) => manual::man(&args),
     };

@@ -10,7 +10,7 @@ pub(super) const TCP_CLOSE: u8 = 7;
 pub(super) const TCP_LISTEN: u8 = 10;
 
 /// `AF_INET6` (`include/linux/socket.h`).
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET6: u8 = 10;
 
 /// The kernel's name of a TCP state, without its prefix.
 pub(super) fn state_name(state: u8) -> &'static str {

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod check;
+pub mod compare;
 mod drain;
 mod ends;
 mod feed;
@@ -19,8 +21,10 @@ mod held;
 mod index;
 mod input;
 mod processes;
+mod random;
 mod render;
 mod sockets;
+pub mod survey;
 pub mod synthetic;
 mod timeline;
 mod totals;
@@ -49,6 +53,7 @@ use hash::{IdMap, IdSet};
 use index::Index;
 use processes::Processes;
 use sockets::Socket;
+use survey::{GROUP_BINS, Series, Surveyor, TOTAL_BINS};
 use verdict::Rules;
 
 /// Ids of closed sockets that are remembered, so that a late record or an older scan
@@ -80,6 +85,8 @@ pub struct Config {
     pub socket_buckets: u16,
     /// Buckets of a group's and of the whole timeline.
     pub sum_buckets: u16,
+    /// Whether to gather what a comparison needs: see [`Model::survey`].
+    pub survey: bool,
 }
 
 impl Default for Config {
@@ -96,6 +103,7 @@ impl Default for Config {
             max_groups: 1024,
             socket_buckets: 60,
             sum_buckets: 120,
+            survey: false,
         }
     }
 }
@@ -137,7 +145,9 @@ pub struct Model {
     drains: Drains,
     loss: Loss,
     truesize: Option<TruesizeView>,
+    truesize_ranges: Vec<(u64, u64)>,
     oddities: Oddities,
+    survey: Option<Box<Surveyor>>,
 }
 
 impl Model {
@@ -156,13 +166,19 @@ impl Model {
             keeps_forward_alloc: config.keeps_forward_alloc,
         };
         let start = config.start_mono_ns;
+        let mut unknown = Group::new(GroupKey::UNKNOWN, start, config.sum_buckets);
+        let mut total = unknown.clone();
+        if config.survey {
+            unknown.series = Some(Box::new(Series::new(start, GROUP_BINS)));
+            total.series = Some(Box::new(Series::new(start, TOTAL_BINS)));
+        }
         Model {
             rules,
             sockets: Vec::new(),
             index: Index::default(),
-            groups: vec![Group::new(GroupKey::UNKNOWN, start, config.sum_buckets)],
+            groups: vec![unknown],
             group_index: IdMap::from_iter([(GroupKey::UNKNOWN, 0)]),
-            total: Group::new(GroupKey::UNKNOWN, start, config.sum_buckets),
+            total,
             closed: VecDeque::new(),
             gone: IdSet::default(),
             gone_order: VecDeque::new(),
@@ -170,7 +186,9 @@ impl Model {
             drains: Drains::new(),
             loss: Loss::default(),
             truesize: None,
+            truesize_ranges: Vec::new(),
             oddities: Oddities::default(),
+            survey: config.survey.then(|| Box::new(Surveyor::new())),
             config,
         }
     }
@@ -211,5 +229,6 @@ impl Model {
     /// What was counted of skb sizes so far.
     pub fn set_truesize(&mut self, counts: &TruesizeCounts) {
         self.truesize = counts.view();
+        self.truesize_ranges = counts.ranges();
     }
 }

@@ -124,6 +124,8 @@ impl Model {
             verdict,
             truesize: self.truesize,
             drain_ns: self.drains.summary(),
+            truesize_ranges: self.truesize_ranges.clone(),
+            drain_ranges: self.drains.ranges(),
         }
     }
 
@@ -280,7 +282,7 @@ impl Model {
         }
     }
 
-    fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
+    pub(super) fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
         let facts = self.processes.facts(pid, generation).filter(|_| pid != 0);
         OwnerView {
             pid: (pid != 0).then_some(pid),

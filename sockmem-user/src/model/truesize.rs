@@ -39,6 +39,28 @@ impl TruesizeCounts {
                 .then(|| self.sum.truesize as f64 / self.sum.payload as f64),
         })
     }
+
+    /// How many are in each range from a power of two to the next; from the first range with any
+    /// to the last.
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        let counted = (0u32..).zip(&self.buckets).filter(|(_, n)| **n > 0);
+        for (index, count) in counted {
+            let size = u64::from(bucket_floor(index));
+            let floor = if size == 0 { 0 } else { 1 << size.ilog2() };
+            // Ranges in between that hold none show as such.
+            while let Some(&(last, _)) = out.last()
+                && last < floor
+            {
+                out.push((if last == 0 { 1 } else { last * 2 }, 0));
+            }
+            match out.last_mut() {
+                Some((_, sum)) => *sum += count,
+                None => out.push((floor, *count)),
+            }
+        }
+        out
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +93,14 @@ mod tests {
             "{v:?}"
         );
         assert_eq!((v.count, v.max), (100, 131_328));
+        let ranges = counts.ranges();
+        assert_eq!(ranges.first(), Some(&(2048, 90)));
+        assert_eq!(ranges.last(), Some(&(131_072, 1)));
+        assert_eq!(ranges.iter().map(|r| r.1).sum::<u64>(), 100);
+        assert!(
+            ranges.windows(2).all(|w| w[1].0 == 2 * w[0].0),
+            "{ranges:?}"
+        );
         let ratio = v.payload_ratio.expect("payload was counted");
         assert!((ratio - 930_816.0 / 706_329.0).abs() < 1e-9, "{ratio}");
     }

@@ -352,4 +352,9 @@ pub struct View {
     /// Time from the first byte queued to an empty queue, by socket and direction, p50/p99/max
     /// in nanoseconds; `None` where none was seen.
     pub drain_ns: Option<(u64, u64, u64)>,
+    /// skbs by truesize: the lowest of a range that reaches to its double, and how many.
+    pub truesize_ranges: Vec<(u64, u64)>,
+    /// Queues by how long they took to empty: the lowest of a range (1, 3, 10, 30 ... ns), and how
+    /// many.
+    pub drain_ranges: Vec<(u64, u64)>,
 }

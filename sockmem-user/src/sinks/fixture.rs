@@ -310,6 +310,25 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
             payload_ratio: Some(1.834),
         }),
         drain_ns: Some((830_000, 15_200_000, 2_400_000_000)),
+        truesize_ranges: vec![
+            (1_024, 1_000),
+            (2_048, 9_000),
+            (4_096, 1_500),
+            (8_192, 0),
+            (16_384, 480),
+            (32_768, 0),
+            (65_536, 20),
+        ],
+        drain_ranges: vec![
+            (300_000, 40),
+            (1_000_000, 30),
+            (3_000_000, 0),
+            (10_000_000, 9),
+            (30_000_000, 0),
+            (100_000_000, 0),
+            (300_000_000, 0),
+            (1_000_000_000, 1),
+        ],
     }
 }
 
@@ -319,6 +338,8 @@ pub(super) fn empty() -> View {
         loss: Loss::default(),
         truesize: None,
         drain_ns: None,
+        truesize_ranges: vec![],
+        drain_ranges: vec![],
         keeps_forward_alloc: None,
         ..view(vec![], vec![])
     }

@@ -433,13 +433,13 @@ impl Serialize for Group<'_> {
 }
 
 /// A socket of a list.
-enum Row<'a, B> {
+pub(super) enum Row<'a, B> {
     Live(B),
     Closed(&'a SocketView),
 }
 
 /// A socket: the field table, its reasons, its limits.
-struct Socket<'a, B>(Row<'a, B>);
+pub(super) struct Socket<'a, B>(pub(super) Row<'a, B>);
 
 impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

@@ -4,18 +4,24 @@
 //! * `json`: one document per line or report, for programs.
 //! * `plain`: lines of text, for people without a full screen and for logs.
 //! * `summary`: the closing summary in text, the answer first.
+//! * `report`: a whole recording in text: the answer, then the evidence.
+//! * `diff`: two recordings compared. * `check`, `junit`: a recording held against limits.
 //! * `doctor`: what the host allows, as text and JSON.
 //! * `export`: recordings as CSV, JSON, Perfetto tracks and Parquet.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
 #![deny(unsafe_code)]
 
+pub mod check;
+pub mod diff;
 pub mod doctor;
 pub mod escape;
 pub mod export;
 pub mod fields;
 pub mod json;
+pub mod junit;
 pub mod look;
 pub mod plain;
+pub mod report;
 pub mod spark;
 pub mod summary;
 pub mod table;
@@ -24,6 +30,8 @@ pub mod text;
 mod columns;
 mod groups;
 mod header;
+mod histogram;
+mod listeners;
 
 #[cfg(test)]
 mod fixture;

@@ -22,8 +22,19 @@ pub fn render(view: &View, options: &Options) -> String {
     let look = &options.look;
     let mut out = String::new();
     answer(view, options, &mut out);
+    owners(view, options, &mut out);
+    idle_sockets(view, look, &mut out);
+    truesize(view, look, &mut out);
+    limits(view, look, &mut out);
+    evidence(view, look, &mut out);
+    out
+}
+
+/// What each owner held, and its answer.
+pub(super) fn owners(view: &View, options: &Options, out: &mut String) {
+    let look = &options.look;
     if !view.groups.is_empty() {
-        heading(look, "BY OWNER, over the whole trace", &mut out);
+        heading(look, "BY OWNER, over the whole trace", out);
         out.push_str(&groups::whole(view, options.rows, look).text);
         if view.groups.len() > 1 {
             for g in groups::ordered(view)
@@ -35,28 +46,23 @@ pub fn render(view: &View, options: &Options) -> String {
                     groups::title(g, look),
                     look.foreign(&g.verdict.text)
                 );
-                put(&mut out, &look.prose(&line, 2));
+                put(out, &look.prose(&line, 2));
             }
         }
     }
-    idle_sockets(view, look, &mut out);
-    truesize(view, look, &mut out);
-    limits(view, look, &mut out);
-    evidence(view, look, &mut out);
-    out
 }
 
-fn put(out: &mut String, line: &str) {
+pub(super) fn put(out: &mut String, line: &str) {
     out.push_str(line);
     out.push('\n');
 }
 
-fn heading(look: &Look, title: &str, out: &mut String) {
+pub(super) fn heading(look: &Look, title: &str, out: &mut String) {
     out.push('\n');
     put(out, &look.paint(Style::Strong, title));
 }
 
-fn answer(view: &View, options: &Options, out: &mut String) {
+pub(super) fn answer(view: &View, options: &Options, out: &mut String) {
     let look = &options.look;
     let v = &view.verdict;
     let word = format!("ANSWER: {}", answer_words(v.answer));
@@ -119,7 +125,7 @@ fn reason_words(reason: Reason) -> &'static str {
     }
 }
 
-fn idle_sockets(view: &View, look: &Look, out: &mut String) {
+pub(super) fn idle_sockets(view: &View, look: &Look, out: &mut String) {
     let all = || view.sockets.iter().chain(&view.closed);
     if all().all(|s| s.idle_resident_mean_bytes.is_none()) {
         return;
@@ -161,7 +167,7 @@ fn idle_sockets(view: &View, look: &Look, out: &mut String) {
     }
 }
 
-fn truesize(view: &View, look: &Look, out: &mut String) {
+pub(super) fn truesize(view: &View, look: &Look, out: &mut String) {
     if view.truesize.is_none() && view.drain_ns.is_none() {
         return;
     }
@@ -201,7 +207,7 @@ fn truesize(view: &View, look: &Look, out: &mut String) {
     }
 }
 
-fn limits(view: &View, look: &Look, out: &mut String) {
+pub(super) fn limits(view: &View, look: &Look, out: &mut String) {
     let mut changes: Vec<(&SocketView, &LimitChange)> = view
         .sockets
         .iter()
@@ -233,7 +239,7 @@ fn limits(view: &View, look: &Look, out: &mut String) {
     }
 }
 
-fn evidence(view: &View, look: &Look, out: &mut String) {
+pub(super) fn evidence(view: &View, look: &Look, out: &mut String) {
     heading(look, "HOW SURE", out);
     let mut facts = vec![
         (Style::Plain, tier_words(view.tier).to_owned()),

@@ -2,6 +2,7 @@
 
 mod churn;
 mod detach;
+mod diff;
 mod errors;
 mod export;
 mod loss;
@@ -84,6 +85,8 @@ pub(crate) struct Case {
     pub(crate) place: Place,
     /// Goes on with what the tests before it left in [`Cx::shared`].
     pub(crate) shares: bool,
+    /// Times the usual limit of time.
+    pub(crate) long: u32,
     /// The test itself.
     pub(crate) body: Body,
 }
@@ -99,7 +102,18 @@ pub(crate) fn case(
         tiers,
         place: Place::Anywhere,
         shares: false,
+        long: 1,
         body: Box::new(body),
+    }
+}
+
+impl Case {
+    /// The same, with `times` the usual limit of time.
+    fn longer(self, times: u32) -> Case {
+        Case {
+            long: times,
+            ..self
+        }
     }
 }
 
@@ -181,6 +195,7 @@ fn all() -> Vec<Case> {
     out.extend(churn::cases());
     out.extend(loss::cases());
     out.extend(sockstat::cases());
+    out.extend(diff::cases());
     out.extend(detach::cases());
     out.extend(export::cases());
     out
@@ -230,7 +245,7 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
                     kernel,
                     release: release.clone(),
                     shared: Rc::clone(&shared),
-                    deadline: Instant::now() + LIMIT,
+                    deadline: Instant::now() + LIMIT * case.long,
                 })
             };
             let mut outcome = run();

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod close;
 pub(crate) mod copy;
 pub(crate) mod fleet;
+pub(crate) mod limit;
 pub(crate) mod loss;
 pub(crate) mod owner;
 pub(crate) mod stage;
@@ -84,6 +85,11 @@ pub(crate) const ALL: &[Workload] = &[
     w("unsent", Use::Special, window::unsent),
     w("hole", Use::Special, window::hole),
     w("tiny", Use::Special, window::tiny),
+    w("limit-never", Use::Special, limit::never),
+    w("limit-short", Use::Special, limit::short),
+    w("limit-listener", Use::Special, limit::listener),
+    w("limit-accepted", Use::Special, limit::accepted),
+    w("limit-queued", Use::Special, limit::queued),
     w("fork", Use::Special, owner::fork_child),
     w("fdpass", Use::Special, owner::fd_passing),
     w("exit", Use::Special, owner::exit),

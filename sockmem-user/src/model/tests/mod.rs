@@ -4,6 +4,7 @@
 mod feeding;
 mod kept;
 mod properties;
+mod survey;
 mod truth;
 mod views;
 
