@@ -4,6 +4,7 @@
 //! * `json`: one document per line or report, for programs.
 //! * `plain`: lines of text, for people without a full screen and for logs.
 //! * `summary`: the closing summary in text, the answer first.
+//! * `screen`: the full screen, as a state machine and cells.
 //! * `doctor`: what the host allows, as text and JSON.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
 #![deny(unsafe_code)]
@@ -14,6 +15,7 @@ pub mod fields;
 pub mod json;
 pub mod look;
 pub mod plain;
+pub mod screen;
 pub mod spark;
 pub mod summary;
 pub mod table;
