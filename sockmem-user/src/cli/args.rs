@@ -168,7 +168,7 @@ pub struct LiveArgs {
     /// Compares live counters with the last observed ones at every lock, and counts misses
     #[arg(long, hide = true)]
     pub audit: bool,
-    /// Lines of text instead of the full screen
+    /// Lines of text instead of the full screen, which a terminal gets otherwise
     #[arg(long, help_heading = "Output")]
     pub plain: bool,
     /// Every socket in the table, not only those that hold most

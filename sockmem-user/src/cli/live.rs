@@ -8,12 +8,13 @@ use anyhow::{Context, bail};
 use sockmem_common::{AuditStats, SET_ALL, SET_FOLLOW, SET_PORTS, Settings};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::args::{Format, LEAST_MAX_SOCKETS, LiveArgs, Output};
 use super::exit::Exit;
 use super::run::{host_facts, tracing_refused};
+use super::screen::{self, Screen};
 use super::session::Session;
 use crate::attach::Options;
 use crate::collect::Spec;
@@ -21,6 +22,7 @@ use crate::host::sockstat::Sums;
 use crate::model::View;
 use crate::sinks::look::{Look, utf8_locale};
 use crate::sinks::plain::{self, DEFAULT_ROWS, Plain};
+use crate::sinks::screen::{Options as ScreenOptions, Picture};
 use crate::sinks::{HostFacts, json};
 
 /// How often waiting records are looked for when the kernel has not called. The kernel calls
@@ -178,14 +180,31 @@ async fn trace(args: &LiveArgs) -> anyhow::Result<Exit> {
     };
     tokio::pin!(deadline);
     let mut gone: Option<io::Error> = None;
+    let mut face = Face::start(args, &session)?;
+    let mut hung_up = false;
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             () = &mut deadline => break,
+            event = face.event() => match event? {
+                FaceEvent::Quit => break,
+                FaceEvent::HungUp => {
+                    hung_up = true;
+                    break;
+                }
+                FaceEvent::Stop => face.screen(Screen::suspend),
+                FaceEvent::Continue => face.screen(Screen::resume),
+            },
             _ = resized.recv() => out.resize(),
             _ = rounds.tick() => {
                 session.round()?;
+                if face.show(&session) {
+                    if session.is_over() {
+                        break;
+                    }
+                    continue;
+                }
                 let audit = audit(args, &session)?;
                 if let Err(e) = out.interval(&session.view(), audit.as_ref()) {
                     gone = Some(e);
@@ -210,13 +229,100 @@ async fn trace(args: &LiveArgs) -> anyhow::Result<Exit> {
             }
         }
     }
+    // The answer goes where the shell is.
+    drop(face);
     if let Some(e) = gone {
         return Err(e.into());
     }
     let view = session.finish()?;
+    if hung_up {
+        // There is no terminal to print the answer on.
+        return Ok(Exit::Done);
+    }
     let audit = audit(args, &session)?;
     out.last(&view, audit.as_ref())?;
     Ok(Exit::Done)
+}
+
+/// What comes from a full screen and its terminal.
+enum FaceEvent {
+    Quit,
+    HungUp,
+    Stop,
+    Continue,
+}
+
+/// The full screen, where there is one, and the signals that concern it alone: without it they
+/// keep their usual effect (`nohup` must keep a trace without a screen alive).
+struct Face(Option<(Screen, Signals)>);
+
+struct Signals {
+    hang_up: Signal,
+    quit: Signal,
+    stop: Signal,
+    go_on: Signal,
+}
+
+impl Face {
+    fn start(args: &LiveArgs, session: &Session) -> anyhow::Result<Face> {
+        let wanted = args.output.format == Format::Text && !args.plain;
+        if !wanted || !screen::fits(std::env::var_os("TERM").as_deref()) {
+            return Ok(Face(None));
+        }
+        let listen = |kind: SignalKind| signal(kind).context("listening for signals");
+        let signals = Signals {
+            hang_up: listen(SignalKind::hangup())?,
+            quit: listen(SignalKind::quit())?,
+            stop: listen(SignalKind::from_raw(libc::SIGTSTP))?,
+            go_on: listen(SignalKind::from_raw(libc::SIGCONT))?,
+        };
+        let options = ScreenOptions {
+            target: args.target.describe(),
+            look: look(&args.output, true),
+            notes: session.trace.notes.clone(),
+        };
+        let screen = Screen::start(options)
+            .context("taking the terminal for the full screen; --plain does without")?;
+        let face = Face(Some((screen, signals)));
+        face.show(session);
+        Ok(face)
+    }
+
+    /// Shows the picture now; whether there is a screen.
+    fn show(&self, session: &Session) -> bool {
+        let Some((screen, _)) = &self.0 else {
+            return false;
+        };
+        let pages = Sums::read().ok().map(|sums| sums.v4.tcp.mem_pages);
+        screen.show(Picture {
+            view: session.view(),
+            host_tcp_bytes: pages.map(|n| n.saturating_mul(crate::host::info::page_size())),
+        });
+        true
+    }
+
+    fn screen(&self, f: impl FnOnce(&Screen)) {
+        if let Some((screen, _)) = &self.0 {
+            f(screen);
+        }
+    }
+
+    /// Waits for what comes next; forever where there is no screen.
+    async fn event(&mut self) -> anyhow::Result<FaceEvent> {
+        let Some((screen, signals)) = &mut self.0 else {
+            return pending().await;
+        };
+        Ok(tokio::select! {
+            quit = screen.quits() => {
+                quit.context("the full screen")?;
+                FaceEvent::Quit
+            }
+            _ = signals.hang_up.recv() => FaceEvent::HungUp,
+            _ = signals.quit.recv() => FaceEvent::Quit,
+            _ = signals.stop.recv() => FaceEvent::Stop,
+            _ = signals.go_on.recv() => FaceEvent::Continue,
+        })
+    }
 }
 
 /// The audit's figures, where they were asked for.
@@ -323,11 +429,14 @@ fn init_log(verbose: u8) {
         }
         fn log(&self, record: &log::Record<'_>) {
             let text = record.args().to_string();
-            eprintln!(
+            let line = format!(
                 "sockmem-trace: {}: {}",
                 record.level().as_str().to_lowercase(),
                 crate::sinks::escape::escape(&text, false)
             );
+            if let Some(line) = screen::hold(line) {
+                eprintln!("{line}");
+            }
         }
         fn flush(&self) {}
     }

@@ -175,8 +175,9 @@ fn row(specs: &[&Spec], view: &View, s: &SocketView, look: &Look) -> Vec<Cell> {
         .collect()
 }
 
-/// The columns of the full screen's table, each with the field that it is sorted by.
-pub(super) fn screen(view: &View) -> Vec<(Column, Option<&'static str>)> {
+/// The columns of the full screen's table, each with the field that it is sorted by. Where remote
+/// ends do not tell connections apart (`twins`), the local end is among the first.
+pub(super) fn screen(view: &View, twins: bool) -> Vec<(Column, Option<&'static str>)> {
     let sorted_by = |show: Show| match show {
         Show::Field(json) => Some(json),
         Show::Who => Some("owner.comm"),
@@ -184,7 +185,13 @@ pub(super) fn screen(view: &View) -> Vec<(Column, Option<&'static str>)> {
     };
     shown(SCREEN, view)
         .into_iter()
-        .map(|spec| (column(spec, view), sorted_by(spec.0)))
+        .map(|spec| {
+            let mut column = column(spec, view);
+            if twins && matches!(spec.0, Show::Field("local")) {
+                column.rank = 1;
+            }
+            (column, sorted_by(spec.0))
+        })
         .collect()
 }
 

@@ -95,6 +95,7 @@ pub struct App {
     drawn_width: u16,
     hits: Hits,
     watched: Watched,
+    twins: bool,
 }
 
 impl App {
@@ -127,6 +128,7 @@ impl App {
             drawn_width: 0,
             hits: Hits::default(),
             watched: Watched::default(),
+            twins: false,
         }
     }
 
@@ -191,6 +193,9 @@ impl App {
     pub(super) fn within(&self) -> Option<&Within> {
         self.within.as_ref()
     }
+    pub(super) fn has_twins(&self) -> bool {
+        self.twins
+    }
     pub(super) fn filter_text(&self) -> &str {
         &self.filter
     }
@@ -252,6 +257,7 @@ impl App {
             return;
         };
         let view = &picture.view;
+        self.twins = rows::has_twins(view);
         let (filter, look) = (Filter::new(&self.filter), self.options.look);
         self.rows = if self.shows_groups() {
             Rows::Groups(rows::group_rows(
@@ -598,6 +604,7 @@ impl App {
                 height: area.height / 2,
                 ..area
             },
+            area.height,
         );
         let body = Rect {
             y: area.y + top,
@@ -610,7 +617,7 @@ impl App {
             self.draw_detail(buf, body);
         } else if self.detail {
             let table = Rect {
-                height: (body.height * 2 / 5).max(6),
+                height: (body.height * 2 / 5).min(self.rows.len().min(1000) as u16 + 4).max(6),
                 ..body
             };
             self.draw_list(buf, table);
@@ -690,13 +697,9 @@ impl App {
             .skip(overlay.scroll)
             .zip(area.y + 1..area.bottom())
         {
-            // Headings stand at the left and are capitals.
-            let heading = line.starts_with(|c: char| c.is_ascii_uppercase())
-                && !line.starts_with(|c: char| c.is_ascii_lowercase())
-                && line
-                    .split(' ')
-                    .next()
-                    .is_some_and(|w| w.len() > 1 && w.chars().all(|c| !c.is_ascii_lowercase()));
+            // Headings begin with a word of capitals at the left.
+            let first = line.split([' ', ':']).next().unwrap_or_default();
+            let heading = first.len() > 1 && first.chars().all(|c| c.is_ascii_uppercase());
             let style = if heading { Style::Strong } else { Style::Plain };
             put(buf, area.x, y, area.right(), line, cells(style, &look));
         }
@@ -751,7 +754,7 @@ impl App {
         let mut x = area.x;
         for (key, word) in actions.iter().filter_map(|a| keys::short(*a)) {
             x = put(buf, x, y, area.right(), &key, cells(Style::Strong, look));
-            let word = format!(" {word}   ");
+            let word = format!(" {word}  ");
             x = put(buf, x, y, area.right(), &word, cells(Style::Plain, look));
         }
     }

@@ -25,8 +25,10 @@ pub(super) struct Span {
 pub(super) struct Chart<'a> {
     /// Oldest first.
     pub(super) spans: &'a [Span],
-    /// Moments to mark, and how.
+    /// Moments to mark.
     pub(super) marks: &'a [u64],
+    /// How it came about, for the axis.
+    pub(super) note: &'static str,
 }
 
 /// Columns of the labels on the left.
@@ -80,15 +82,15 @@ fn scale(spans: &[Span]) -> u64 {
 }
 
 impl Chart<'_> {
-    /// Draws it, the axis of time on its last row.
+    /// Draws it, the axis of time and the marks on its last two rows.
     pub(super) fn draw(&self, buf: &mut Buffer, area: Rect, look: &Look) {
-        if area.width <= LABELS + 4 || area.height < 2 {
+        if area.width <= LABELS + 4 || area.height < 3 {
             return;
         }
         let plot = Rect {
             x: area.x + LABELS + 1,
             width: area.width - LABELS - 1,
-            height: area.height - 1,
+            height: area.height - 2,
             ..area
         };
         let faint = cells(Style::Faint, look);
@@ -118,16 +120,19 @@ impl Chart<'_> {
         let faint = cells(Style::Faint, look);
         let y = plot.bottom();
         let past = format!("-{}", text::span(to.saturating_sub(from)));
-        put(buf, plot.x, y, plot.right(), &past, faint);
+        let x = put(buf, plot.x, y, plot.right(), &past, faint);
         if plot.width > 16 {
             put(buf, plot.right() - 3, y, plot.right(), "now", faint);
+        }
+        if usize::from(plot.right().saturating_sub(x)) > self.note.len() + 8 {
+            put(buf, x + 2, y, plot.right(), self.note, faint);
         }
         let sign = if look.ascii { "^" } else { "▲" };
         let width = u128::from(to.saturating_sub(from).max(1));
         for &t in self.marks.iter().filter(|t| (from..=to).contains(t)) {
             let at = u128::from(t - from) * u128::from(plot.width) / width;
             let x = plot.x + (at as u16).min(plot.width - 1);
-            put(buf, x, y, plot.right(), sign, cells(Style::Warn, look));
+            put(buf, x, y + 1, plot.right(), sign, cells(Style::Warn, look));
         }
     }
 }
@@ -186,13 +191,18 @@ mod tests {
     }
 
     fn drawn(spans: &[Span], marks: &[u64], ascii: bool) -> Vec<String> {
-        let area = Rect::new(0, 0, LABELS + 1 + 20, 4);
+        let area = Rect::new(0, 0, LABELS + 1 + 20, 5);
         let mut buf = Buffer::empty(area);
         let look = Look {
             ascii,
             ..Look::default()
         };
-        Chart { spans, marks }.draw(&mut buf, area, &look);
+        Chart {
+            spans,
+            marks,
+            note: "",
+        }
+        .draw(&mut buf, area, &look);
         (0..area.height)
             .map(|y| {
                 (0..area.width)
@@ -213,7 +223,8 @@ mod tests {
                 "    300 B           █",
                 "                    █",
                 "      0 B __________█████████",
-                "          -20ns            now"
+                "          -20ns            now",
+                ""
             ]
             .map(|line| line.replace("█████████", "██████████"))
         );
@@ -242,7 +253,8 @@ mod tests {
         };
         let lines = drawn(&[span(0, 10, 9), idle], &[10, 999], true);
         assert_eq!(lines[0], "      9 B ##########~~~~~~~~~~");
-        assert_eq!(lines[3], "          -20ns     ^      now");
+        assert_eq!(lines[3], "          -20ns            now");
+        assert_eq!(lines[4], "                    ^");
     }
 
     #[test]
@@ -255,6 +267,7 @@ mod tests {
             Chart {
                 spans: &spans,
                 marks: &[5],
+                note: "",
             }
             .draw(&mut buf, area, &Look::default());
         }

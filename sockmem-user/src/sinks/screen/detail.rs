@@ -64,7 +64,8 @@ pub(super) fn draw(
     }
     let below = rows.saturating_sub(scroll + area.height.saturating_sub(1));
     if below > 0 {
-        let words = format!(" {below} more rows: PgDn ");
+        let rows = text::counted(below.into(), "more row", "more rows");
+        let words = format!(" {rows}: PgDn ");
         let x = area.right().saturating_sub(escape::width(&words) as u16);
         put(
             buf,
@@ -211,9 +212,9 @@ fn parts(app: &App, view: &View, s: &SocketView, buf: &mut Buffer, top: u16, wid
         [
             at(0, CHART, 0, half - 2),
             at(0, CHART, half, w - half),
-            at(CHART + 1, CHART, 0, half - 2),
-            at(CHART + 1, LIST, half, w - half - third),
-            at(CHART + 1, LIST, w - third + 2, third - 2),
+            at(CHART, CHART, 0, half - 2),
+            at(CHART, LIST, half, w - half - third),
+            at(CHART, LIST, w - third + 2, third - 2),
         ]
     } else {
         [
@@ -259,7 +260,6 @@ fn queue(
             format!("{} {}", marked(view, name, name), text::bytes(now)),
         ),
         (Style::Plain, against),
-        (Style::Faint, "  one reading a picture".to_owned()),
     ];
     paint::line(buf, area, area.y, &title, look);
     let spans: Vec<Span> = readings
@@ -287,6 +287,7 @@ fn queue(
     Chart {
         spans: &spans,
         marks: &marks,
+        note: "one reading per interval",
     }
     .draw(buf, below(area), look);
 }
@@ -302,7 +303,7 @@ fn resident(view: &View, s: &SocketView, buf: &mut Buffer, area: Rect, look: &Lo
                 text::bytes(s.resident)
             ),
         ),
-        (Style::Faint, "  since first seen, peaks kept".to_owned()),
+        (Style::Plain, "  since first seen".to_owned()),
     ];
     paint::line(buf, area, area.y, &title, look);
     let spans: Vec<Span> = s
@@ -327,6 +328,7 @@ fn resident(view: &View, s: &SocketView, buf: &mut Buffer, area: Rect, look: &Lo
     Chart {
         spans: &spans,
         marks: &marks,
+        note: "every change, peaks kept",
     }
     .draw(buf, below(area), look);
 }
@@ -334,43 +336,45 @@ fn resident(view: &View, s: &SocketView, buf: &mut Buffer, area: Rect, look: &Lo
 fn below(area: Rect) -> Rect {
     Rect {
         y: area.y + 1,
-        height: area.height.saturating_sub(2),
+        height: area.height.saturating_sub(1),
         ..area
     }
 }
 
 /// The latest changes of its limits.
 fn limits(s: &SocketView, buf: &mut Buffer, area: Rect, look: &Look) {
-    let title = [
-        (
-            Style::Strong,
-            format!(
-                "LIMITS CHANGED {}",
-                text::counted(s.limits.len() as u64, "time", "times")
-            ),
+    let title = [(
+        Style::Strong,
+        format!(
+            "LIMITS CHANGED {}",
+            text::counted(s.limits.len() as u64, "time", "times")
         ),
-        (Style::Faint, "  ceilings, not memory in use".to_owned()),
-    ];
+    )];
     paint::line(buf, area, area.y, &title, look);
     let arrow = if look.ascii { "->" } else { "→" };
-    let rows = area.y + 1..area.bottom().saturating_sub(1);
-    for (y, c) in rows.zip(s.limits.iter().rev()) {
-        let line = format!(
-            "{} ago  {} {} {arrow} {} by {}",
-            text::span(s.last_seen_ns.saturating_sub(c.at_ns)),
+    let mut y = area.y + 1;
+    for c in s.limits.iter().rev() {
+        let ago = text::span(s.last_seen_ns.saturating_sub(c.at_ns));
+        let what = format!(
+            "{} {} {arrow} {}",
             limit_name(c.what),
             text::bytes(c.from.into()),
-            text::bytes(c.to.into()),
-            cause_name(c.cause)
+            text::bytes(c.to.into())
         );
-        let end = area.right();
-        paint::put_cut(
-            buf,
-            (area.x, y, end),
-            &line,
-            cells(Style::Plain, look),
-            look,
-        );
+        let cause = cause_name(c.cause);
+        let lines = if area.width < 56 {
+            vec![format!("{ago} ago by {cause}:"), format!("  {what}")]
+        } else {
+            vec![format!("{ago} ago by {cause}: {what}")]
+        };
+        if y + lines.len() as u16 > area.bottom() {
+            break;
+        }
+        for line in lines {
+            let place = (area.x, y, area.right());
+            paint::put_cut(buf, place, &line, cells(Style::Plain, look), look);
+            y += 1;
+        }
     }
 }
 
@@ -378,7 +382,7 @@ fn limits(s: &SocketView, buf: &mut Buffer, area: Rect, look: &Look) {
 fn sizes(truesize: Option<&TruesizeView>, buf: &mut Buffer, area: Rect, look: &Look) {
     let title = [
         (Style::Strong, "BUFFER SIZES".to_owned()),
-        (Style::Faint, "  truesize, all sockets".to_owned()),
+        (Style::Faint, "  of all sockets".to_owned()),
     ];
     paint::line(buf, area, area.y, &title, look);
     let Some(t) = truesize else {

@@ -12,8 +12,8 @@ use crate::sinks::look::{Look, Style};
 use crate::sinks::spark::{self, Axis};
 use crate::sinks::{escape, text};
 
-/// Draws it into the top of the area; returns the rows it took.
-pub(super) fn draw(app: &App, buf: &mut Buffer, area: Rect) -> u16 {
+/// Draws it into the area, the top of a screen of so many rows; returns the rows it took.
+pub(super) fn draw(app: &App, buf: &mut Buffer, area: Rect, screen: u16) -> u16 {
     let look = app.look();
     let Some(picture) = app.picture() else {
         let title = [(Style::Strong, "sockmem-trace".to_owned())];
@@ -30,7 +30,7 @@ pub(super) fn draw(app: &App, buf: &mut Buffer, area: Rect) -> u16 {
     let lines = paint::wrap(facts(app, view), width, look)
         .into_iter()
         .chain(paint::wrap(trouble(view), width, look))
-        .chain(answer(view, area, look));
+        .chain(answer(view, area, screen, look));
     for line in lines {
         if y >= area.bottom() {
             break;
@@ -71,18 +71,22 @@ fn first_line(app: &App, view: &View, buf: &mut Buffer, area: Rect, y: u16) {
             how.to_owned(),
         ),
     ];
+    // Where there is too little room, the name of this tool is of least use.
+    let wide: usize = pieces.iter().map(|(_, p)| escape::width(p) + 3).sum();
+    let room = usize::from(end.saturating_sub(area.x)) + 3;
+    let pieces = if wide > room { &pieces[1..] } else { &pieces };
+    let rest: usize = pieces[1..].iter().map(|(_, p)| escape::width(p) + 3).sum();
     let mut x = area.x;
     for (i, (style, piece)) in pieces.iter().enumerate() {
         if i > 0 {
             x = put(buf, x, y, end, look.dot(), cells(Style::Faint, look));
         }
-        // A target may be long; what comes after it is of more use.
-        let rest: usize = pieces[i + 1..]
-            .iter()
-            .map(|(_, p)| escape::width(p) + 3)
-            .sum();
-        let room = usize::from(end.saturating_sub(x)).saturating_sub(rest);
-        let piece = paint::cut(piece, room.max(12), look);
+        // A target may be long; what comes after it is short.
+        let piece = if i == 0 {
+            paint::cut(piece, room.saturating_sub(3 + rest).max(16), look)
+        } else {
+            piece.clone()
+        };
         x = put(buf, x, y, end, &piece, cells(*style, look));
     }
     if let Some(badge) = badge {
@@ -116,12 +120,9 @@ fn facts(app: &App, view: &View) -> Vec<Fact> {
         text::bytes(t.idle_resident)
     ))];
     let host = app.picture().and_then(|p| p.host_tcp_bytes);
-    facts.push(plain(format!(
-        "host TCP {} (sockstat)",
-        text::maybe_bytes(host)
-    )));
+    facts.push(plain(format!("host sockstat {}", text::maybe_bytes(host))));
     if view.loss.dropped_ring == 0 {
-        facts.extend(loss_facts(&view.loss).into_iter().take(1));
+        facts.push(plain(format!("lost 0 of {}", text::count(view.loss.seen))));
     }
     facts
 }
@@ -141,10 +142,10 @@ fn trouble(view: &View) -> Vec<Fact> {
 }
 
 /// The answer in words, as many lines as there is room for.
-fn answer(view: &View, area: Rect, look: &Look) -> Vec<Vec<Fact>> {
-    let most = match area.height {
-        0..16 => 1,
-        16..34 => 2,
+fn answer(view: &View, area: Rect, screen: u16, look: &Look) -> Vec<Vec<Fact>> {
+    let most = match screen {
+        0..20 => 1,
+        20..34 => 2,
         _ => 3,
     };
     let v = &view.verdict;

@@ -58,7 +58,7 @@ pub(super) fn lines(app: &App, width: usize) -> Vec<String> {
     }
     put(
         &mut out,
-        "host TCP: /proc/net/sockstat, every socket of the host, in pages; off by what CPUs keep \
+        "host sockstat: TCP memory in /proc/net/sockstat, every socket of the host, in pages; off by what CPUs keep \
          in reserve.",
     );
     for note in app.notes() {

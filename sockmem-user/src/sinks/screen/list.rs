@@ -6,7 +6,7 @@ use ratatui::style::Modifier;
 
 use super::app::{App, Rows};
 use super::paint::{self, Fact, cells, put, put_cut};
-use super::rows::{GroupRow, Sort};
+use super::rows::{By, GroupRow, Sort};
 use crate::model::View;
 use crate::sinks::columns;
 use crate::sinks::fields::Field;
@@ -20,9 +20,9 @@ use crate::sinks::text;
 /// Before the first column: the mark of the selected row.
 const MARK: u16 = 2;
 /// Cells of a group's timeline.
-const CELLS: usize = 12;
+pub(super) const CELLS: usize = 12;
 /// Rows of the area from which the bands over the titles are worth one.
-const TALL: u16 = 18;
+const TALL: u16 = 22;
 
 /// What was drawn where, for the mouse and for paging.
 #[derive(Clone, Debug, Default)]
@@ -57,8 +57,8 @@ pub(super) fn draw(
     };
     title(app, buf, area, &look);
     let columns = match app.rows() {
-        Rows::Sockets(_) => columns::screen(view),
-        Rows::Groups(_) => group_columns(view),
+        Rows::Sockets(_) => columns::screen(view, app.has_twins()),
+        Rows::Groups(_) => group_columns(view, app.by()),
     };
     let shown = page(area);
     let rows: Vec<Vec<Cell>> = match app.rows() {
@@ -72,7 +72,7 @@ pub(super) fn draw(
             .iter()
             .skip(offset)
             .take(shown)
-            .map(|r| group_cells(r, view, &look))
+            .map(|r| group_cells(r, view, app.by(), &look))
             .collect(),
     };
     let (specs, sorts): (Vec<Column>, Vec<Option<&'static str>>) = columns.into_iter().unzip();
@@ -250,69 +250,116 @@ fn nothing(app: &App, view: &View, buf: &mut Buffer, area: Rect, look: &Look) {
     }
 }
 
-fn group_columns(view: &View) -> Vec<(Column, Option<&'static str>)> {
-    let field = |json: &'static str, band, rank| {
-        let title = marked(view, Field::named(json).title, json);
-        (group_column(title, band, Align::Right, rank), Some(json))
-    };
-    let other = |title: &str, band, align, rank, sort| {
-        (group_column(title.to_owned(), band, align, rank), sort)
-    };
-    vec![
-        other("name", "", Align::Left, 0, Some("name")),
-        other("sockets", "NOW", Align::Right, 2, Some("sockets")),
-        other("idle", "NOW", Align::Right, 5, None),
-        field("resident", "NOW", 0),
-        field("rmem_alloc", "NOW", 6),
-        field("wmem_queued", "NOW", 6),
-        field("forward_alloc", "NOW", 8),
-        field("resident_peak_bytes", "OVER TIME", 4),
-        field("resident_mean_bytes", "OVER TIME", 7),
-        field("idle_resident_mean_bytes", "OVER TIME", 1),
-        other("timeline", "OVER TIME", Align::Left, 3, None),
-        other("answer", "", Align::Left, 3, Some("verdict")),
-    ]
+/// A column of groups: title, band, side, rank, what it is sorted by; its cell.
+struct Spec {
+    column: Column,
+    sort: Option<&'static str>,
+    /// Known of the model's own groups only.
+    exact: bool,
+    cell: fn(&GroupRow, Axis, &Look) -> Cell,
 }
 
-fn group_column(title: String, band: &'static str, align: Align, rank: u8) -> Column {
-    Column {
-        title,
+/// The columns that are known of groups of that kind.
+fn group_specs(view: &View, by: By) -> impl Iterator<Item = Spec> {
+    let named = |title: &str, band, align, rank| Column {
+        title: title.to_owned(),
         band,
         apart: false,
         align,
         rank,
-    }
-}
-
-fn group_cells(r: &GroupRow, view: &View, look: &Look) -> Vec<Cell> {
-    let axis = Axis::of(&view.timeline, view.duration_ns);
-    let unknown = || text::UNKNOWN.to_owned();
-    vec![
-        r.title.clone().into(),
-        text::count(r.sockets).into(),
-        text::count(r.idle).into(),
-        Cell {
+    };
+    let right = |title: &str, band, rank| named(title, band, Align::Right, rank);
+    let field =
+        |json: &'static str, band, rank, exact, cell: fn(&GroupRow, Axis, &Look) -> Cell| {
+            let title = marked(view, Field::named(json).title, json);
+            Spec {
+                column: right(&title, band, rank),
+                sort: Some(json),
+                exact,
+                cell,
+            }
+        };
+    let other = |column, sort, exact, cell: fn(&GroupRow, Axis, &Look) -> Cell| Spec {
+        column,
+        sort,
+        exact,
+        cell,
+    };
+    let (now, time) = ("NOW", "OVER TIME");
+    let left = Align::Left;
+    [
+        other(
+            named("name", "", left, 0),
+            Some("name"),
+            false,
+            |r, _, _| r.title.clone().into(),
+        ),
+        other(
+            right("sockets", now, 2),
+            Some("sockets"),
+            false,
+            |r, _, _| text::count(r.sockets).into(),
+        ),
+        other(right("idle", now, 5), None, false, |r, _, _| {
+            text::count(r.idle).into()
+        }),
+        field("resident", now, 0, false, |r, _, _| Cell {
             text: text::bytes(r.resident),
             style: Style::Strong,
-        },
-        text::bytes(r.rmem_alloc).into(),
-        text::bytes(r.wmem_queued).into(),
-        text::signed_bytes(r.forward_alloc).into(),
-        text::maybe_bytes(r.peak).into(),
-        text::maybe_bytes(r.mean).into(),
-        text::maybe_bytes(r.held_idle).into(),
-        r.timeline
-            .as_ref()
-            .map_or_else(unknown, |t| {
-                spark::line(t, axis, axis.to, CELLS, look.ascii)
-            })
-            .into(),
-        r.answer.map_or_else(
-            || Cell::from(unknown()),
-            |a| Cell {
-                text: answer_words(a).to_owned(),
-                style: answer_style(a),
+        }),
+        field("rmem_alloc", now, 6, false, |r, _, _| {
+            text::bytes(r.rmem_alloc).into()
+        }),
+        field("wmem_queued", now, 6, false, |r, _, _| {
+            text::bytes(r.wmem_queued).into()
+        }),
+        field("forward_alloc", now, 8, false, |r, _, _| {
+            text::signed_bytes(r.forward_alloc).into()
+        }),
+        field("resident_peak_bytes", time, 4, true, |r, _, _| {
+            text::maybe_bytes(r.peak).into()
+        }),
+        field("resident_mean_bytes", time, 7, true, |r, _, _| {
+            text::maybe_bytes(r.mean).into()
+        }),
+        field("idle_resident_mean_bytes", time, 1, false, |r, _, _| {
+            text::maybe_bytes(r.held_idle).into()
+        }),
+        other(
+            named("timeline", time, left, 3),
+            None,
+            false,
+            |r, axis, look| match &r.timeline {
+                Some(t) => spark::line(t, axis, axis.to, CELLS, look.ascii).into(),
+                None => text::UNKNOWN.to_owned().into(),
+            },
+        ),
+        other(
+            named("answer", "", left, 3),
+            Some("verdict"),
+            true,
+            |r, _, _| match r.answer {
+                Some(a) => Cell {
+                    text: answer_words(a).to_owned(),
+                    style: answer_style(a),
+                },
+                None => text::UNKNOWN.to_owned().into(),
             },
         ),
     ]
+    .into_iter()
+    .filter(move |spec| by == By::Process || !spec.exact)
+}
+
+fn group_columns(view: &View, by: By) -> Vec<(Column, Option<&'static str>)> {
+    group_specs(view, by)
+        .map(|spec| (spec.column, spec.sort))
+        .collect()
+}
+
+fn group_cells(r: &GroupRow, view: &View, by: By, look: &Look) -> Vec<Cell> {
+    let axis = Axis::of(&view.timeline, view.duration_ns);
+    group_specs(view, by)
+        .map(|spec| (spec.cell)(r, axis, look))
+        .collect()
 }

@@ -1,12 +1,14 @@
 //! The rows of the table: which sockets or groups, in which order.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use super::list::CELLS;
 use crate::model::{Answer, Bucket, GroupView, OwnerKind, SocketView, View, reason_name};
 use crate::sinks::fields::{Field, Value};
 use crate::sinks::groups;
 use crate::sinks::look::Look;
+use crate::sinks::spark::Axis;
 
 /// What a row of the table is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,6 +211,13 @@ pub(super) fn sockets(
     rows
 }
 
+/// Whether two connections have the same remote end: then only their local ends tell them apart.
+pub(super) fn has_twins(view: &View) -> bool {
+    let mut seen = HashSet::new();
+    let mut remotes = view.sockets.iter().filter(|s| s.state != "LISTEN");
+    !remotes.all(|s| seen.insert(s.remote.as_str()))
+}
+
 /// A row of a table of groups. What is not known of this kind of group is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct GroupRow {
@@ -281,6 +290,41 @@ impl GroupRow {
     }
 }
 
+/// End of a cell of the axis.
+fn cell_end(axis: Axis, cell: usize) -> u64 {
+    let span = u128::from(axis.to.saturating_sub(axis.from));
+    axis.from + (span * (cell as u128 + 1) / CELLS as u128) as u64
+}
+
+/// Adds what the socket held at the end of each cell.
+fn add_levels(sums: &mut [u64; CELLS], s: &SocketView, axis: Axis) {
+    let mut buckets = s.timeline.iter().peekable();
+    let mut held = 0;
+    for (cell, sum) in sums.iter_mut().enumerate() {
+        while let Some(b) = buckets.next_if(|b| b.start_ns < cell_end(axis, cell)) {
+            held = b.last;
+        }
+        *sum += held;
+    }
+}
+
+/// Sums at the ends of cells as a timeline of one bucket a cell.
+fn levels(sums: &[u64; CELLS], axis: Axis) -> Vec<Bucket> {
+    let starts = (0..CELLS).map(|cell| match cell {
+        0 => axis.from,
+        cell => cell_end(axis, cell - 1),
+    });
+    starts
+        .zip(sums)
+        .map(|(start_ns, sum)| Bucket {
+            start_ns,
+            min: *sum,
+            max: *sum,
+            last: *sum,
+        })
+        .collect()
+}
+
 /// Address and port of `address:port`.
 fn split_port(at: &str) -> (&str, &str) {
     at.rsplit_once(':').unwrap_or((at, ""))
@@ -347,16 +391,20 @@ pub(super) fn group_rows(
         owners(view, look)
     } else {
         let keys = Keys::new(view, by);
-        let mut rows: BTreeMap<String, GroupRow> = BTreeMap::new();
+        let axis = Axis::of(&view.timeline, view.duration_ns);
+        let mut rows: BTreeMap<String, (GroupRow, [u64; CELLS])> = BTreeMap::new();
         for s in &view.sockets {
             if let Some(key) = keys.of(s) {
-                rows.entry(key).or_default().add(s);
+                let (row, sums) = rows.entry(key).or_default();
+                row.add(s);
+                add_levels(sums, s, axis);
             }
         }
         rows.into_iter()
-            .map(|(key, row)| GroupRow {
+            .map(|(key, (row, sums))| GroupRow {
                 title: title(by, &key, look),
                 key,
+                timeline: Some(levels(&sums, axis)),
                 ..row
             })
             .collect()
@@ -493,6 +541,24 @@ mod tests {
                 assert_eq!(inside.len() as u64, row.sockets, "{by:?} {row:?}");
             }
         }
+    }
+
+    #[test]
+    fn levels_of_a_group_are_the_sums_of_its_sockets() {
+        let view = fixture::many(3);
+        let look = Look::default();
+        let rows = group_rows(
+            &view,
+            By::Remote,
+            &Filter::default(),
+            Sort::default(),
+            &look,
+        );
+        let timeline = rows[0].timeline.as_ref().expect("a timeline");
+        assert_eq!(timeline.last().map(|b| b.last), Some(view.totals.resident));
+        assert_eq!(timeline[0].last, 0);
+        assert!(!has_twins(&view));
+        assert!(has_twins(&fixture::three_groups()));
     }
 
     #[test]

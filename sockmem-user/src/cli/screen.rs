@@ -1,0 +1,336 @@
+//! The thread that owns the terminal. It reads keys, keeps the state and draws; the run loop hands
+//! it pictures through a slot that holds the newest and never waits for it.
+
+use std::ffi::OsStr;
+use std::io::{self, BufWriter, IsTerminal as _};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::getpid;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::event::{
+    self, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::terminal::{self, Tty};
+use crate::sinks::screen::keys::{Key, Mouse};
+use crate::sinks::screen::{App, Effect, Options, Picture};
+
+/// How often the slot is looked into when no key is pressed.
+const LOOK: Duration = Duration::from_millis(50);
+/// At least this long between two frames.
+const FRAME: Duration = Duration::from_millis(40);
+/// The longest that the end waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Lines for stderr that are held back while the screen is up.
+const MAX_HELD: usize = 1000;
+
+/// Lines for stderr that wait for the end of the screen; `None`: there is none.
+static HELD: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// What the run loop tells the thread.
+#[derive(Debug, Default)]
+struct Slot {
+    picture: Option<Arc<Picture>>,
+    suspend: bool,
+    resume: bool,
+    stop: bool,
+}
+
+/// A running full screen. Dropping it gives the terminal back.
+pub(super) struct Screen {
+    slot: Arc<Mutex<Slot>>,
+    thread: Option<JoinHandle<()>>,
+    quit: UnboundedReceiver<Option<io::Error>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in these is whole between any two statements.
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Whether this terminal can hold a full screen, given `TERM`.
+pub(super) fn fits(term: Option<&OsStr>) -> bool {
+    let able = term.is_some_and(|t| !t.is_empty() && t != "dumb");
+    // Without a terminal on stdin keys are read from the controlling one.
+    able && io::stdout().is_terminal()
+        && (io::stdin().is_terminal() || std::fs::File::open("/dev/tty").is_ok())
+}
+
+/// Holds a line for stderr back until the screen is gone; gives it back where there is none.
+pub(super) fn hold(line: String) -> Option<String> {
+    match lock(&HELD).as_mut() {
+        None => return Some(line),
+        Some(lines) if lines.len() < MAX_HELD => lines.push(line),
+        Some(_) => {}
+    }
+    None
+}
+
+impl Screen {
+    /// Takes the terminal and starts the thread.
+    ///
+    /// # Errors
+    /// When the terminal cannot be taken; it is as it was then.
+    pub(super) fn start(options: Options) -> io::Result<Screen> {
+        if let Err(e) = terminal::take(true) {
+            terminal::give_up();
+            return Err(e);
+        }
+        *lock(&HELD) = Some(Vec::new());
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        let (told, quit) = unbounded_channel();
+        let theirs = Arc::clone(&slot);
+        let thread = thread::Builder::new()
+            .name("screen".to_owned())
+            .spawn(move || run(App::new(options), &theirs, &told));
+        let mut screen = Screen {
+            slot,
+            thread: None,
+            quit,
+        };
+        // On an error the drop gives the terminal back.
+        screen.thread = Some(thread?);
+        Ok(screen)
+    }
+
+    /// Hands over the next picture; the one before, if it was not yet taken, is not shown.
+    pub(super) fn show(&self, picture: Picture) {
+        lock(&self.slot).picture = Some(Arc::new(picture));
+    }
+
+    /// Waits for the user to quit, or for the screen to fail.
+    ///
+    /// # Errors
+    /// Those of the terminal, and a thread that has ended by a panic.
+    pub(super) async fn quits(&mut self) -> io::Result<()> {
+        match self.quit.recv().await {
+            Some(None) => Ok(()),
+            Some(Some(e)) => Err(e),
+            None => Err(io::Error::other("the full screen ended unexpectedly")),
+        }
+    }
+
+    /// Gives the terminal back and stops the process (SIGTSTP).
+    pub(super) fn suspend(&self) {
+        lock(&self.slot).suspend = true;
+    }
+
+    /// Takes the terminal again (SIGCONT).
+    pub(super) fn resume(&self) {
+        lock(&self.slot).resume = true;
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        lock(&self.slot).stop = true;
+        let began = Instant::now();
+        while let Some(thread) = &self.thread
+            && !thread.is_finished()
+            && began.elapsed() < PATIENCE
+        {
+            thread::sleep(Duration::from_millis(2));
+        }
+        // A terminal that does not take its bytes holds the thread up; the process ends all the same.
+        terminal::give_up();
+        for line in lock(&HELD).take().unwrap_or_default() {
+            eprintln!("{line}");
+        }
+    }
+}
+
+/// The thread. Ends when told to, or when the terminal fails.
+fn run(app: App, slot: &Mutex<Slot>, quit: &UnboundedSender<Option<io::Error>>) {
+    let told = |e| {
+        // Without a receiver the end has begun.
+        let _ = quit.send(e);
+    };
+    match Owner::new(app).and_then(|owner| owner.run(slot, &told)) {
+        Ok(()) => {}
+        Err(e) => told(Some(e)),
+    }
+}
+
+struct Owner {
+    app: App,
+    terminal: Terminal<CrosstermBackend<BufWriter<Tty>>>,
+    mouse: bool,
+}
+
+impl Owner {
+    fn new(app: App) -> io::Result<Owner> {
+        let out = BufWriter::with_capacity(1 << 16, Tty);
+        Ok(Owner {
+            app,
+            terminal: Terminal::new(CrosstermBackend::new(out))?,
+            mouse: true,
+        })
+    }
+
+    fn run(mut self, slot: &Mutex<Slot>, told: &dyn Fn(Option<io::Error>)) -> io::Result<()> {
+        let mut drawn = Instant::now();
+        let mut stale = true;
+        loop {
+            let wait = if stale {
+                FRAME.saturating_sub(drawn.elapsed())
+            } else {
+                LOOK
+            };
+            let mut ready = event::poll(wait)?;
+            while ready {
+                let event = event::read()?;
+                stale |= !is_motion(&event);
+                if let Some(effect) = self.event(&event)
+                    && self.effect(effect)?
+                {
+                    told(None);
+                }
+                ready = event::poll(Duration::ZERO)?;
+            }
+            let told = std::mem::take(&mut *lock(slot));
+            if told.stop {
+                return terminal::give_back();
+            }
+            if told.suspend {
+                self.suspend()?;
+                stale = true;
+            }
+            if told.resume {
+                terminal::take(self.mouse)?;
+                self.terminal.clear()?;
+                stale = true;
+            }
+            if let Some(picture) = told.picture {
+                self.app.show(picture);
+                stale = true;
+            }
+            if stale && drawn.elapsed() >= FRAME {
+                self.draw()?;
+                (stale, drawn) = (false, Instant::now());
+            }
+        }
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let (app, terminal) = (&mut self.app, &mut self.terminal);
+        terminal::alone(|| {
+            terminal.draw(|frame| {
+                let area = frame.area();
+                app.draw(area, frame.buffer_mut());
+            })?;
+            Ok(())
+        })
+        .map(drop)
+    }
+
+    fn event(&mut self, event: &Event) -> Option<Effect> {
+        match event {
+            Event::Key(k) if k.kind != KeyEventKind::Release => {
+                self.app.key(key(k.code, k.modifiers)?)
+            }
+            Event::Mouse(m) => {
+                let (x, y) = (m.column, m.row);
+                let mouse = match m.kind {
+                    MouseEventKind::Down(MouseButton::Left) => Mouse::Click { x, y },
+                    MouseEventKind::ScrollDown => Mouse::WheelDown,
+                    MouseEventKind::ScrollUp => Mouse::WheelUp,
+                    _ => return None,
+                };
+                self.app.mouse(mouse)
+            }
+            // A resize is noticed when drawing.
+            _ => None,
+        }
+    }
+
+    /// Does it; whether the user has quit.
+    fn effect(&mut self, effect: Effect) -> io::Result<bool> {
+        match effect {
+            Effect::Quit => return Ok(true),
+            Effect::Suspend => self.suspend()?,
+            Effect::Redraw => self.terminal.clear()?,
+            Effect::Mouse(taken) => {
+                self.mouse = taken;
+                terminal::mouse(taken)?;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives the terminal back, stops the process, and takes the terminal when it goes on.
+    fn suspend(&mut self) -> io::Result<()> {
+        terminal::give_back()?;
+        // As SIGTSTP would, had it no handler. Comes back with SIGCONT.
+        kill(getpid(), Signal::SIGSTOP).map_err(io::Error::from)?;
+        terminal::take(self.mouse)?;
+        self.terminal.clear()
+    }
+}
+
+/// Whether the mouse was merely moved: there is nothing to draw.
+fn is_motion(event: &Event) -> bool {
+    matches!(event, Event::Mouse(m) if matches!(m.kind, MouseEventKind::Moved | MouseEventKind::Drag(_)))
+}
+
+/// The key, where the screen knows it.
+fn key(code: KeyCode, modifiers: KeyModifiers) -> Option<Key> {
+    if modifiers.contains(KeyModifiers::ALT) {
+        return None;
+    }
+    Some(match code {
+        KeyCode::Char(c) if modifiers.contains(KeyModifiers::CONTROL) => {
+            Key::Ctrl(c.to_ascii_lowercase())
+        }
+        KeyCode::Char(c) => Key::Char(c),
+        KeyCode::Up => Key::Up,
+        KeyCode::Down => Key::Down,
+        KeyCode::Left => Key::Left,
+        KeyCode::Right => Key::Right,
+        KeyCode::PageUp => Key::PageUp,
+        KeyCode::PageDown => Key::PageDown,
+        KeyCode::Home => Key::Home,
+        KeyCode::End => Key::End,
+        KeyCode::Enter => Key::Enter,
+        KeyCode::Esc => Key::Esc,
+        KeyCode::Backspace => Key::Backspace,
+        KeyCode::Tab => Key::Tab,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_the_terminal_become_keys_of_the_screen() {
+        let none = KeyModifiers::NONE;
+        assert_eq!(
+            key(KeyCode::Char('?'), KeyModifiers::SHIFT),
+            Some(Key::Char('?'))
+        );
+        assert_eq!(
+            key(KeyCode::Char('C'), KeyModifiers::CONTROL),
+            Some(Key::Ctrl('c'))
+        );
+        assert_eq!(key(KeyCode::Char('q'), KeyModifiers::ALT), None);
+        assert_eq!(key(KeyCode::Esc, none), Some(Key::Esc));
+        assert_eq!(key(KeyCode::F(1), none), None);
+    }
+
+    #[test]
+    fn a_dumb_terminal_gets_lines() {
+        assert!(!fits(None));
+        assert!(!fits(Some(OsStr::new("dumb"))));
+    }
+
+    #[test]
+    fn without_a_screen_nothing_is_held_back() {
+        assert_eq!(hold("x".to_owned()), Some("x".to_owned()));
+    }
+}
