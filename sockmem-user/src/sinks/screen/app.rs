@@ -617,7 +617,9 @@ impl App {
             self.draw_detail(buf, body);
         } else if self.detail {
             let table = Rect {
-                height: (body.height * 2 / 5).min(self.rows.len().min(1000) as u16 + 4).max(6),
+                height: (body.height * 2 / 5)
+                    .min(self.rows.len().min(1000) as u16 + 4)
+                    .max(6),
                 ..body
             };
             self.draw_list(buf, table);

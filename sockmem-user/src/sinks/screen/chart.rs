@@ -105,7 +105,10 @@ impl Chart<'_> {
             let pad = usize::from(LABELS).saturating_sub(escape::width(words)) as u16;
             put(buf, area.x + pad, y, area.x + LABELS, words, faint);
         };
-        label(buf, plot.y, &text::bytes(top));
+        let nothing = self.spans.iter().all(|s| s.high == 0) && top == 1;
+        if !nothing {
+            label(buf, plot.y, &text::bytes(top));
+        }
         if plot.height > 1 {
             label(buf, plot.bottom() - 1, "0 B");
         }

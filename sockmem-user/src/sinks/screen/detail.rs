@@ -20,7 +20,7 @@ const CHART: u16 = 7;
 /// Columns from which two parts stand side by side.
 const WIDE: u16 = 110;
 /// Rows of the lists of limits and of buffer sizes, with their titles.
-const LIST: u16 = 8;
+const LIST: u16 = 9;
 
 /// Draws it from its row `scroll` on; returns how many rows there are in all.
 pub(super) fn draw(
@@ -399,7 +399,7 @@ fn sizes(truesize: Option<&TruesizeView>, buf: &mut Buffer, area: Rect, look: &L
     };
     let mut counted: Vec<(usize, u64)> = t.octaves.iter().copied().enumerate().collect();
     counted.retain(|(_, n)| *n > 0);
-    let rows = usize::from(area.height.saturating_sub(3));
+    let rows = usize::from(area.height.saturating_sub(4));
     // The most frequent sizes, in the order of size.
     counted.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
     counted.truncate(rows);
@@ -407,7 +407,8 @@ fn sizes(truesize: Option<&TruesizeView>, buf: &mut Buffer, area: Rect, look: &L
     let most = counted.iter().map(|(_, n)| *n).max().unwrap_or(1).max(1);
     let bar = if look.ascii { "#" } else { "█" };
     for (y, (octave, n)) in (area.y + 1..area.bottom()).zip(&counted) {
-        let label = format!("{:>8} ", text::bytes(1 << octave));
+        let least = if look.ascii { ">=" } else { "≥" };
+        let label = format!("{least}{:>8} ", text::bytes(1 << octave));
         let count = format!(" {}", text::count(*n));
         let x = put(
             buf,
@@ -432,19 +433,13 @@ fn sizes(truesize: Option<&TruesizeView>, buf: &mut Buffer, area: Rect, look: &L
     }
     let ratio = t
         .payload_ratio
-        .map_or_else(String::new, |r| format!(", {r:.1} x payload"));
-    let words = format!(
-        "p50 {}, max {}{ratio}",
-        text::bytes(t.p50),
-        text::bytes(t.max)
-    );
-    let y = area.y + 1 + counted.len() as u16;
-    let end = area.right();
-    paint::put_cut(
-        buf,
-        (area.x, y, end),
-        &words,
-        cells(Style::Faint, look),
-        look,
-    );
+        .map_or_else(String::new, |r| format!("a payload byte costs {r:.2}"));
+    let words = [
+        format!("p50 {}, max {}", text::bytes(t.p50), text::bytes(t.max)),
+        ratio,
+    ];
+    for (y, words) in (area.y + 1 + counted.len() as u16..).zip(&words) {
+        let place = (area.x, y, area.right());
+        paint::put_cut(buf, place, words, cells(Style::Faint, look), look);
+    }
 }

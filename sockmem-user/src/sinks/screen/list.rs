@@ -300,7 +300,7 @@ fn group_specs(view: &View, by: By) -> impl Iterator<Item = Spec> {
             false,
             |r, _, _| text::count(r.sockets).into(),
         ),
-        other(right("idle", now, 5), None, false, |r, _, _| {
+        other(right("idle", now, 2), None, false, |r, _, _| {
             text::count(r.idle).into()
         }),
         field("resident", now, 0, false, |r, _, _| Cell {

@@ -206,7 +206,9 @@ pub(super) fn sockets(
     let get = Field::named(sort.field).get;
     rows.sort_by(|a, b| {
         let (a, b) = (&view.sockets[*a], &view.sockets[*b]);
-        sort.compare(get(a), get(b)).then_with(|| a.id.cmp(&b.id))
+        sort.compare(get(a), get(b))
+            .then_with(|| b.resident_peak_bytes.cmp(&a.resident_peak_bytes))
+            .then_with(|| a.id.cmp(&b.id))
     });
     rows
 }
