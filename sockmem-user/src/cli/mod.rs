@@ -2,8 +2,10 @@
 //!
 //! * `args`, `target`, `units`, `exit`: what is typed, and how a command ends.
 //! * `run`: from arguments to the command.
-//! * `live`: the run loop of a trace. * `session`: trace, owners and model held together.
-//! * `screen`: the thread that owns a full screen. * `terminal`: taken, and given back.
+//! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
+//! * `live`: shows it. * `record`: writes it to a file.
+//! * `face`: the full screen of `live`. * `screen`: the thread that owns it. * `terminal`: taken, and
+//!   given back.
 //! * `doctor`: what this host allows.
 
 pub mod args;
@@ -12,10 +14,13 @@ pub mod target;
 pub mod units;
 
 mod doctor;
+mod face;
 mod live;
+pub mod record;
 mod run;
 mod screen;
 mod session;
 mod terminal;
+mod trace;
 
 pub use run::run;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, live};
+use super::{doctor, live, record};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -25,6 +25,7 @@ where
             .map_err(Into::into),
         Ok(Invocation::Doctor(args)) => doctor::run(&args),
         Ok(Invocation::Live(args)) => live::run(&args),
+        Ok(Invocation::Record(args)) => record::run(&args),
     };
     match result {
         Ok(exit) => exit,

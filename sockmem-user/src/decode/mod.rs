@@ -24,6 +24,18 @@ pub enum Record {
     Exit(Process),
 }
 
+impl Record {
+    /// What, when, where.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        match self {
+            Record::Change(c) => &c.header,
+            Record::Open(l) | Record::Close(l) | Record::Owner(l) => &l.header,
+            Record::Fork(p) | Record::Exit(p) => &p.header,
+        }
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
