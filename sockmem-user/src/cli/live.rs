@@ -93,6 +93,23 @@ impl Sink for Printer<'_> {
         }
     }
 
+    fn record(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        if let Some(face) = &mut self.face {
+            face.record(session);
+        }
+        Ok(())
+    }
+
+    fn recording_failed(&mut self, session: &mut Session, e: anyhow::Error) -> anyhow::Result<()> {
+        match &mut self.face {
+            Some(face) => {
+                face.recording_failed(session, &e);
+                Ok(())
+            }
+            None => Err(e),
+        }
+    }
+
     fn round(&mut self, session: &Session) -> anyhow::Result<()> {
         if let Some(face) = &self.face {
             face.show(session);

@@ -45,7 +45,16 @@ struct Slot {
 pub(super) struct Screen {
     slot: Arc<Mutex<Slot>>,
     thread: Option<JoinHandle<()>>,
-    quit: UnboundedReceiver<Option<io::Error>>,
+    told: UnboundedReceiver<io::Result<Told>>,
+}
+
+/// What the thread tells the run loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// The user wants the end.
+    Quit,
+    /// The user wants recording to start or to stop.
+    Record,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,15 +92,15 @@ impl Screen {
         }
         *lock(&HELD) = Some(Vec::new());
         let slot = Arc::new(Mutex::new(Slot::default()));
-        let (told, quit) = unbounded_channel();
+        let (tell, told) = unbounded_channel();
         let theirs = Arc::clone(&slot);
         let thread = thread::Builder::new()
             .name("screen".to_owned())
-            .spawn(move || run(App::new(options), &theirs, &told));
+            .spawn(move || run(App::new(options), &theirs, &tell));
         let mut screen = Screen {
             slot,
             thread: None,
-            quit,
+            told,
         };
         // On an error the drop gives the terminal back.
         screen.thread = Some(thread?);
@@ -103,14 +112,13 @@ impl Screen {
         lock(&self.slot).picture = Some(Arc::new(picture));
     }
 
-    /// Waits for the user to quit, or for the screen to fail.
+    /// Waits for what the user wants of the run loop.
     ///
     /// # Errors
     /// Those of the terminal, and a thread that has ended by a panic.
-    pub(super) async fn quits(&mut self) -> io::Result<()> {
-        match self.quit.recv().await {
-            Some(None) => Ok(()),
-            Some(Some(e)) => Err(e),
+    pub(super) async fn told(&mut self) -> io::Result<Told> {
+        match self.told.recv().await {
+            Some(told) => told,
             None => Err(io::Error::other("the full screen ended unexpectedly")),
         }
     }
@@ -145,14 +153,10 @@ impl Drop for Screen {
 }
 
 /// The thread. Ends when told to, or when the terminal fails.
-fn run(app: App, slot: &Mutex<Slot>, quit: &UnboundedSender<Option<io::Error>>) {
-    let told = |e| {
+fn run(app: App, slot: &Mutex<Slot>, told: &UnboundedSender<io::Result<Told>>) {
+    if let Err(e) = Owner::new(app).and_then(|owner| owner.run(slot, told)) {
         // Without a receiver the end has begun.
-        let _ = quit.send(e);
-    };
-    match Owner::new(app).and_then(|owner| owner.run(slot, &told)) {
-        Ok(()) => {}
-        Err(e) => told(Some(e)),
+        let _ = told.send(Err(e));
     }
 }
 
@@ -172,7 +176,11 @@ impl Owner {
         })
     }
 
-    fn run(mut self, slot: &Mutex<Slot>, told: &dyn Fn(Option<io::Error>)) -> io::Result<()> {
+    fn run(
+        mut self,
+        slot: &Mutex<Slot>,
+        tell: &UnboundedSender<io::Result<Told>>,
+    ) -> io::Result<()> {
         let mut drawn = Instant::now();
         let mut stale = true;
         loop {
@@ -186,9 +194,10 @@ impl Owner {
                 let event = event::read()?;
                 stale |= !is_motion(&event);
                 if let Some(effect) = self.event(&event)
-                    && self.effect(effect)?
+                    && let Some(told) = self.effect(effect)?
                 {
-                    told(None);
+                    // Without a receiver the end has begun.
+                    let _ = tell.send(Ok(told));
                 }
                 ready = event::poll(Duration::ZERO)?;
             }
@@ -248,10 +257,11 @@ impl Owner {
         }
     }
 
-    /// Does it; whether the user has quit.
-    fn effect(&mut self, effect: Effect) -> io::Result<bool> {
+    /// Does it, or says what the run loop is to do.
+    fn effect(&mut self, effect: Effect) -> io::Result<Option<Told>> {
         match effect {
-            Effect::Quit => return Ok(true),
+            Effect::Quit => return Ok(Some(Told::Quit)),
+            Effect::Record => return Ok(Some(Told::Record)),
             Effect::Suspend => self.suspend()?,
             Effect::Redraw => self.terminal.clear()?,
             Effect::Mouse(taken) => {
@@ -259,7 +269,7 @@ impl Owner {
                 terminal::mouse(taken)?;
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Gives the terminal back, stops the process, and takes the terminal when it goes on.

@@ -40,6 +40,14 @@ pub(super) trait Sink {
     fn tick(&mut self, _session: &Session) {}
     /// The terminal has another size.
     fn resized(&mut self) {}
+    /// The user wants a recording, or its end.
+    fn record(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// The recording cannot go on. An error ends the trace.
+    fn recording_failed(&mut self, _: &mut Session, e: anyhow::Error) -> anyhow::Result<()> {
+        Err(e)
+    }
     /// Waits until the user wants something.
     fn wish(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<Wish>> + '_>> {
         Box::pin(pending())
@@ -51,6 +59,8 @@ pub(super) trait Sink {
 pub(super) enum Wish {
     /// The end of the trace.
     End,
+    /// A recording from now on, or the end of it.
+    Record,
 }
 
 /// What is to be traced, besides what the arguments name.
@@ -239,6 +249,7 @@ async fn trace(mut job: Job<'_>, taps: Taps, sink: &mut dyn Sink) -> anyhow::Res
             () = &mut deadline => break,
             wish = sink.wish() => match wish? {
                 Wish::End => break,
+                Wish::Record => sink.record(&mut session)?,
             },
             _ = resized.recv() => sink.resized(),
             _ = rounds.tick() => {
@@ -259,7 +270,9 @@ async fn trace(mut job: Job<'_>, taps: Taps, sink: &mut dyn Sink) -> anyhow::Res
                 }
             }
         }
-        session.check_recording()?;
+        if let Err(e) = session.check_recording() {
+            sink.recording_failed(&mut session, e)?;
+        }
         if let Some(command) = &mut job.command {
             ended = command.ended().context("waiting for the command")?;
         }

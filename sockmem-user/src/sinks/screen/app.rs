@@ -358,6 +358,7 @@ impl App {
             Action::Quit => return Some(Effect::Quit),
             Action::Suspend => return Some(Effect::Suspend),
             Action::Redraw => return Some(Effect::Redraw),
+            Action::Record => return Some(Effect::Record),
             Action::Mouse => {
                 self.mouse = !self.mouse;
                 return Some(Effect::Mouse(self.mouse));

@@ -124,6 +124,14 @@ fn facts(app: &App, view: &View) -> Vec<Fact> {
     if view.loss.dropped_ring == 0 {
         facts.push(plain(format!("lost 0 of {}", text::count(view.loss.seen))));
     }
+    if let Some(recording) = app.picture().and_then(|p| p.recording.as_ref()) {
+        let file = app.look().foreign(&recording.file);
+        let words = format!("RECORDING {} into {file}", text::bytes(recording.bytes));
+        facts.push((Style::Strong, words));
+    }
+    if let Some(said) = app.picture().and_then(|p| p.said.as_ref()) {
+        facts.push((Style::Strong, app.look().foreign(said).into_owned()));
+    }
     facts
 }
 

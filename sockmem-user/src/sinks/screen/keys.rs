@@ -107,6 +107,8 @@ pub enum Action {
     Pause,
     /// The whole answer, as it will be printed at the end.
     Answer,
+    /// Starts or stops recording.
+    Record,
     /// Lets the terminal have the mouse, or takes it.
     Mouse,
     /// Help.
@@ -231,6 +233,12 @@ pub static BINDINGS: &[Binding] = &[
         Action::Answer,
         Some("answer"),
         "the whole answer so far, as it is printed at the end",
+    ),
+    binding(
+        &[Key::Char('r')],
+        Action::Record,
+        None,
+        "record into a file of the current folder, or stop recording",
     ),
     binding(
         &[Key::Char('m')],

@@ -32,6 +32,19 @@ pub struct Picture {
     pub view: View,
     /// `tcp_memory_allocated` of the whole host (`/proc/net/sockstat`); `None` where not known.
     pub host_tcp_bytes: Option<u64>,
+    /// The recording that is being written.
+    pub recording: Option<Recording>,
+    /// What there is to say about recording; unescaped.
+    pub said: Option<String>,
+}
+
+/// A recording that is being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    /// Its file; unescaped.
+    pub file: String,
+    /// Written so far.
+    pub bytes: u64,
 }
 
 /// What does not change.
@@ -52,6 +65,8 @@ pub enum Effect {
     Quit,
     /// Hand the terminal back for a while.
     Suspend,
+    /// Start or stop recording.
+    Record,
     /// Draw every cell anew.
     Redraw,
     /// Take the mouse (or leave it to the terminal).

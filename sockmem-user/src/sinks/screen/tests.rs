@@ -8,7 +8,7 @@ use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
 
 use super::keys::{BINDINGS, Key, Mouse};
-use super::{App, Effect, Options, Picture};
+use super::{App, Effect, Options, Picture, Recording};
 use crate::model::{Limit, LimitCause, LimitChange, SocketView, View};
 use crate::sinks::escape;
 use crate::sinks::fixture;
@@ -28,6 +28,8 @@ fn picture(view: View) -> Arc<Picture> {
     Arc::new(Picture {
         view,
         host_tcp_bytes: Some(4_538_368),
+        recording: None,
+        said: None,
     })
 }
 
@@ -282,6 +284,7 @@ fn keys_that_only_the_terminals_owner_can_obey() {
         (Key::Ctrl('c'), Effect::Quit),
         (Key::Ctrl('z'), Effect::Suspend),
         (Key::Ctrl('l'), Effect::Redraw),
+        (Key::Char('r'), Effect::Record),
         (Key::Char('m'), Effect::Mouse(false)),
         (Key::Char('m'), Effect::Mouse(true)),
     ] {
@@ -386,6 +389,24 @@ fn backgrounds_are_the_terminals_own_and_colours_are_few() {
             );
         }
     }
+}
+
+#[test]
+fn a_recording_is_seen() {
+    let mut app = app(fixture::three_groups());
+    let mut view = picture(fixture::three_groups());
+    let inner = Arc::get_mut(&mut view).expect("one owner");
+    inner.recording = Some(Recording {
+        file: "a\x1bb.smt".to_owned(),
+        bytes: 20_480,
+    });
+    inner.said = Some("else".to_owned());
+    app.show(view);
+    let seen = frame(&mut app, 120, 24);
+    assert!(
+        seen.contains("RECORDING 20.0 KiB into a\\x1bb.smt · else"),
+        "{seen}"
+    );
 }
 
 #[test]
