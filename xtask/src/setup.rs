@@ -32,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xz-utils", "their kernels' modules"),
     ("gzip", "their file system"),
     ("iproute2", "`ss`, which tests compare with"),
+    ("tmux", "the terminal that the full screen is tested on"),
 ];
 
 /// How to ask.

@@ -6,7 +6,7 @@
 //! * `live`: shows it. * `record`: writes it to a file.
 //! * `face`: the full screen of `live`. * `screen`: the thread that owns it. * `terminal`: taken, and
 //!   given back.
-//! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -16,6 +16,7 @@ pub mod units;
 mod doctor;
 mod face;
 mod live;
+pub mod manual;
 pub mod record;
 mod run;
 mod screen;

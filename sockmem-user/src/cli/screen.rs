@@ -314,33 +314,4 @@ fn key(code: KeyCode, modifiers: KeyModifiers) -> Option<Key> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_the_terminal_become_keys_of_the_screen() {
-        let none = KeyModifiers::NONE;
-        assert_eq!(
-            key(KeyCode::Char('?'), KeyModifiers::SHIFT),
-            Some(Key::Char('?'))
-        );
-        assert_eq!(
-            key(KeyCode::Char('C'), KeyModifiers::CONTROL),
-            Some(Key::Ctrl('c'))
-        );
-        assert_eq!(key(KeyCode::Char('q'), KeyModifiers::ALT), None);
-        assert_eq!(key(KeyCode::Esc, none), Some(Key::Esc));
-        assert_eq!(key(KeyCode::F(1), none), None);
-    }
-
-    #[test]
-    fn a_dumb_terminal_gets_lines() {
-        assert!(!fits(None));
-        assert!(!fits(Some(OsStr::new("dumb"))));
-    }
-
-    #[test]
-    fn without_a_screen_nothing_is_held_back() {
-        assert_eq!(hold("x".to_owned()), Some("x".to_owned()));
-    }
-}
+mod tests;

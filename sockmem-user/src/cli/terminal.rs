@@ -45,6 +45,12 @@ pub(super) fn alone<T>(f: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T
     f().map(Some)
 }
 
+/// Whether somebody draws, or waits to, at this moment.
+#[cfg(test)]
+pub(super) fn is_held() -> bool {
+    matches!(IN_USE.try_lock(), Err(TryLockError::WouldBlock))
+}
+
 /// Takes the terminal: raw input, a screen of its own, no cursor. Nothing where it is taken,
 /// save that the terminal is told again: the shell may have changed it meanwhile.
 ///

@@ -8,6 +8,7 @@ mod motion;
 mod owner;
 mod rest;
 mod scene;
+mod screen;
 mod selftest;
 mod sockstat;
 mod truth;
@@ -68,6 +69,8 @@ pub(crate) enum Place {
     Anywhere,
     /// Only where the whole machine is the test's own.
     Vm,
+    /// Only on a developer's machine: needs programs that no guest has.
+    Host,
 }
 
 /// A test's script.
@@ -181,6 +184,7 @@ fn all() -> Vec<Case> {
     out.extend(loss::cases());
     out.extend(sockstat::cases());
     out.extend(detach::cases());
+    out.extend(screen::cases());
     out
 }
 
@@ -189,11 +193,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
     let tier_fits = options.tier.as_ref().is_none_or(|t| t == tier.name());
-    let host_fits = !options.host
-        || matches!(tier, Tier::Tracepoint | Tier::None) && case.place == Place::Anywhere;
+    let host_fits =
+        !options.host || matches!(tier, Tier::Tracepoint | Tier::None) && case.place != Place::Vm;
+    let place_fits = options.host || case.place != Place::Host;
     let once = options.host || case.tiers != ONCE || tier == Tier::Fentry;
     let named = options.filters.is_empty() || options.filters.iter().any(|f| case.name.contains(f));
-    tier_fits && host_fits && once && named
+    tier_fits && host_fits && place_fits && once && named
 }
 
 /// Runs the tests that `options` select; false when one failed.
