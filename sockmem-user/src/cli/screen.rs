@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
-use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm;
 use ratatui::crossterm::event::{
     self, Event, KeyCode, KeyEventKind, KeyModifiers, MouseButton, MouseEventKind,
 };
+use ratatui::layout::Rect;
+use ratatui::{Terminal, TerminalOptions, Viewport};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::terminal::{self, Tty};
@@ -160,20 +162,43 @@ fn run(app: App, slot: &Mutex<Slot>, told: &UnboundedSender<io::Result<Told>>) {
     }
 }
 
+type Canvas = Terminal<CrosstermBackend<BufWriter<Tty>>>;
+
+/// The place that the terminal has now.
+fn size() -> io::Result<Rect> {
+    let (width, height) = crossterm::terminal::size()?;
+    Ok(Rect::new(0, 0, width, height))
+}
+
+/// A canvas on which nothing is drawn.
+fn blank(area: Rect) -> io::Result<Canvas> {
+    let out = BufWriter::with_capacity(1 << 16, Tty);
+    let viewport = Viewport::Fixed(area);
+    Terminal::with_options(CrosstermBackend::new(out), TerminalOptions { viewport })
+}
+
 struct Owner {
     app: App,
-    terminal: Terminal<CrosstermBackend<BufWriter<Tty>>>,
+    terminal: Canvas,
     mouse: bool,
 }
 
 impl Owner {
     fn new(app: App) -> io::Result<Owner> {
-        let out = BufWriter::with_capacity(1 << 16, Tty);
         Ok(Owner {
             app,
-            terminal: Terminal::new(CrosstermBackend::new(out))?,
+            terminal: blank(size()?)?,
             mouse: true,
         })
+    }
+
+    /// Everything is to be drawn anew, in the size that the terminal has now. ratatui's own ways
+    /// (`clear`, and following the size) ask the terminal where its cursor is and wait for the
+    /// answer, which one that is slow or merely simple may not give.
+    fn renew(&mut self) -> io::Result<()> {
+        terminal::clear()?;
+        self.terminal = blank(size()?)?;
+        Ok(())
     }
 
     fn run(
@@ -211,7 +236,7 @@ impl Owner {
             }
             if told.resume {
                 terminal::take(self.mouse)?;
-                self.terminal.clear()?;
+                self.renew()?;
                 stale = true;
             }
             if let Some(picture) = told.picture {
@@ -226,6 +251,9 @@ impl Owner {
     }
 
     fn draw(&mut self) -> io::Result<()> {
+        if size()? != self.terminal.get_frame().area() {
+            self.renew()?;
+        }
         let (app, terminal) = (&mut self.app, &mut self.terminal);
         terminal::alone(|| {
             terminal.draw(|frame| {
@@ -263,7 +291,7 @@ impl Owner {
             Effect::Quit => return Ok(Some(Told::Quit)),
             Effect::Record => return Ok(Some(Told::Record)),
             Effect::Suspend => self.suspend()?,
-            Effect::Redraw => self.terminal.clear()?,
+            Effect::Redraw => self.renew()?,
             Effect::Mouse(taken) => {
                 self.mouse = taken;
                 terminal::mouse(taken)?;
@@ -278,7 +306,7 @@ impl Owner {
         // As SIGTSTP would, had it no handler. Comes back with SIGCONT.
         kill(getpid(), Signal::SIGSTOP).map_err(io::Error::from)?;
         terminal::take(self.mouse)?;
-        self.terminal.clear()
+        self.renew()
     }
 }
 

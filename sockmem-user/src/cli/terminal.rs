@@ -9,7 +9,7 @@ use std::time::Duration;
 use nix::sys::termios::{FlushArg, tcflush};
 use ratatui::crossterm::event::{DisableMouseCapture, EnableMouseCapture};
 use ratatui::crossterm::terminal::{
-    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use ratatui::crossterm::{cursor, execute};
 
@@ -81,6 +81,11 @@ pub(super) fn mouse(taken: bool) -> io::Result<()> {
         }
     })
     .map(drop)
+}
+
+/// Makes the screen blank.
+pub(super) fn clear() -> io::Result<()> {
+    alone(|| execute!(Tty, Clear(ClearType::All))).map(drop)
 }
 
 /// Gives the terminal back for a while.

@@ -147,6 +147,8 @@ fn a_panic_gives_the_terminal_back_before_it_is_told() {
     assert!(at(TAKEN) < at(GIVEN_BACK), "{wrote:?}");
     assert!(at(GIVEN_BACK) < at("as if by mistake"), "{wrote:?}");
     assert!(!wrote[at(GIVEN_BACK)..].contains(TAKEN), "{wrote:?}");
+    // This terminal answers no question; none is to be asked.
+    assert!(!wrote.contains("\x1b[6n"), "{wrote:?}");
 }
 
 #[test]
