@@ -186,7 +186,7 @@ fn used(cx: &Cx) -> Result<()> {
         .iter()
         .find(|r| r.cookie == cookie)
         .context("the workload's own reading of its socket")?;
-    let wmem_queued = text::bytes(held.wmem_queued.into());
+    let wmem_queued = text::bytes(held.mem.wmem_queued.into());
     // The kernel's own number, beneath the answer.
     terminal.until(cx, &["RESIDENT WHILE IDLE: ", &wmem_queued, "unsent"])?;
 

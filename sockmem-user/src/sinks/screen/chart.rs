@@ -69,15 +69,15 @@ fn columns(spans: &[Span], from: u64, to: u64, count: u16) -> Vec<Column> {
     out
 }
 
-/// The highest value of the scale: the highest usage, and the limit unless it is so far above
-/// that nothing else could be told apart.
-fn scale(spans: &[Span]) -> u64 {
+/// The highest value of the scale, the highest usage or the limit, and whether it is the limit. A
+/// limit so far above that nothing else could be told apart is left out.
+fn scale(spans: &[Span]) -> (u64, bool) {
     let high = spans.iter().map(|s| s.high).max().unwrap_or(0);
     let limit = spans.iter().filter_map(|s| s.limit).max().unwrap_or(0);
-    if limit <= high.saturating_mul(3) {
-        high.max(limit).max(1)
+    if limit >= high && limit <= high.saturating_mul(3) {
+        (limit.max(1), limit > 0)
     } else {
-        high.max(1)
+        (high.max(1), false)
     }
 }
 
@@ -100,7 +100,7 @@ impl Chart<'_> {
             return;
         };
         let (from, to) = (first.from_ns, last.to_ns);
-        let top = scale(self.spans);
+        let (top, limited) = scale(self.spans);
         let label = |buf: &mut Buffer, y: u16, words: &str| {
             let pad = usize::from(LABELS).saturating_sub(escape::width(words)) as u16;
             put(buf, area.x + pad, y, area.x + LABELS, words, faint);
@@ -113,7 +113,7 @@ impl Chart<'_> {
             label(buf, plot.bottom() - 1, "0 B");
         }
         for (x, column) in (plot.x..).zip(columns(self.spans, from, to, plot.width)) {
-            draw_column(buf, x, plot, column, top, look);
+            draw_column(buf, x, plot, column, (top, limited), look);
         }
         self.axis(buf, plot, from, to, look);
     }
@@ -140,7 +140,14 @@ impl Chart<'_> {
     }
 }
 
-fn draw_column(buf: &mut Buffer, x: u16, plot: Rect, column: Column, top: u64, look: &Look) {
+fn draw_column(
+    buf: &mut Buffer,
+    x: u16,
+    plot: Rect,
+    column: Column,
+    (top, limited): (u64, bool),
+    look: &Look,
+) {
     let Some(high) = column.high else { return };
     let (shade, dash, floor) = if look.ascii {
         ("~", "-", "_")
@@ -148,7 +155,8 @@ fn draw_column(buf: &mut Buffer, x: u16, plot: Rect, column: Column, top: u64, l
         ("░", "┄", "_")
     };
     let blocks = if look.ascii { ASCII } else { BLOCKS };
-    let rows = u128::from(plot.height);
+    // The limit has the first row for itself, or usage close to it would hide it.
+    let rows = u128::from(plot.height.saturating_sub(u16::from(limited)).max(1));
     // In eighths of a row; any byte at all is seen.
     let mut eighths = (u128::from(high) * rows * 8 / u128::from(top)) as u64;
     if high > 0 {
@@ -157,7 +165,8 @@ fn draw_column(buf: &mut Buffer, x: u16, plot: Rect, column: Column, top: u64, l
     let limit_row = column
         .limit
         .filter(|l| *l <= top)
-        .map(|l| (u128::from(l) * rows / u128::from(top)).min(rows - 1) as u16);
+        .map(|l| (u128::from(l) * rows / u128::from(top)) as u16)
+        .map(|row| row.min(plot.height - 1));
     let over = column.limit.is_some_and(|l| high > l);
     for row in 0..plot.height {
         let y = plot.bottom() - 1 - row;
@@ -241,6 +250,11 @@ mod tests {
         };
         let lines = drawn(&[near], &[], true);
         assert_eq!(lines[0], format!("    200 B {}", "-".repeat(20)));
+        // As high as the limit, and the limit is still seen.
+        let full = Span { high: 200, ..near };
+        let lines = drawn(&[full], &[], true);
+        assert_eq!(lines[0], format!("    200 B {}", "-".repeat(20)));
+        assert_eq!(lines[1], format!("          {}", "#".repeat(20)));
         let far = Span {
             limit: Some(2_000),
             ..near

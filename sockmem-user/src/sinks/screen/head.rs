@@ -139,14 +139,11 @@ fn facts(app: &App, view: &View) -> Vec<Fact> {
 fn trouble(view: &View) -> Vec<Fact> {
     let mut facts = loss_facts(&view.loss);
     if view.loss.dropped_ring > 0 {
-        facts[0].1 = facts[0].1.replacen("lost", "LOST", 1);
+        facts[0] = (Style::Bad, facts[0].1.replacen("lost", "LOST", 1));
     } else {
         facts.remove(0);
     }
     facts
-        .into_iter()
-        .map(|(_, words)| (Style::Bad, words))
-        .collect()
 }
 
 /// The answer in words, as many lines as there is room for.

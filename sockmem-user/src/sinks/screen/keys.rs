@@ -256,7 +256,7 @@ pub static BINDINGS: &[Binding] = &[
         &[Key::Ctrl('z')],
         Action::Suspend,
         None,
-        "suspend: back to the shell, `fg` returns",
+        "suspend: back to the shell; fg returns",
     ),
     binding(
         &[Key::Char('?'), Key::Char('h')],
