@@ -324,6 +324,16 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
+fn the_keys_are_the_documented_ones() {
+    let table = sockmem::sinks::screen::keys::markdown();
+    let text = read("docs/LIVE.md");
+    assert!(
+        text.contains(&table),
+        "docs/LIVE.md lacks the table of keys:\n{table}"
+    );
+}
+
+#[test]
 fn links_lead_somewhere() {
     let root = workspace();
     let mut seen = 0;

@@ -36,6 +36,7 @@ const PACKAGES: &[(&str, &str)] = &[
         "python3-venv",
         "the packages that exported files are read with",
     ),
+    ("tmux", "the terminal that the full screen is tested on"),
 ];
 
 /// How to ask.

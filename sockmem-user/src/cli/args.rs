@@ -203,7 +203,7 @@ pub struct LiveArgs {
     /// Records what is shown, too: the report of FILE is this trace's own last one
     #[arg(long, value_name = "FILE", help_heading = "Trace")]
     pub record: Option<PathBuf>,
-    /// Lines of text instead of the full screen
+    /// Lines of text instead of the full screen, which a terminal gets otherwise
     #[arg(long, help_heading = "Output")]
     pub plain: bool,
     /// Every socket in the table, not only those that hold most

@@ -1,16 +1,19 @@
 //! `live`: a trace as it goes, and its answer at the end.
 
+use std::future::{Future, pending};
 use std::io::{self, IsTerminal, Write};
+use std::pin::Pin;
 
 use anyhow::Context;
 use sockmem_common::AuditStats;
 
 use super::args::{Format, LiveArgs, Output};
 use super::exit::Exit;
+use super::face::Face;
 use super::record;
 use super::run::host_facts;
 use super::session::{Session, Taps};
-use super::trace::{self, Job, Sink};
+use super::trace::{self, Job, Sink, Wish};
 use crate::host::clock;
 use crate::model::{Detail, Model, SocketView, View};
 use crate::sinks::look::{Look, utf8_locale};
@@ -47,18 +50,77 @@ pub(super) fn run(args: &LiveArgs) -> anyhow::Result<Exit> {
     if let Some(path) = &args.record {
         taps.recorder = Some(record::maker(path, false, &target, None)?);
     }
-    let mut out = Printer::new(args);
+    let mut live = Live {
+        args,
+        face: None,
+        out: Printer::new(args),
+    };
     let job = Job {
         args: &args.trace,
         verbose: args.output.verbose,
         command: None,
         target,
     };
-    let mut over = trace::run(job, taps, &mut out)?;
+    let mut over = trace::run(job, taps, &mut live)?;
     over.session.close_recording(over.end_ns)?;
-    let picture = out.picture(&over.session, over.end_ns)?;
-    out.last(&picture)?;
+    // The answer goes where the shell is.
+    if live.face.take().is_some_and(|face| face.hung_up) {
+        return Ok(Exit::Done);
+    }
+    let picture = live.out.picture(&over.session, over.end_ns)?;
+    live.out.last(&picture)?;
     Ok(Exit::Done)
+}
+
+/// A trace's pictures: on the full screen where there is one, else printed.
+struct Live<'a> {
+    args: &'a LiveArgs,
+    face: Option<Face>,
+    out: Printer,
+}
+
+impl Sink for Live<'_> {
+    fn started(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        self.face = Face::start(self.args, session)?;
+        Ok(())
+    }
+
+    fn wish(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<Wish>> + '_>> {
+        match &mut self.face {
+            Some(face) => Box::pin(face.wish()),
+            None => Box::pin(pending()),
+        }
+    }
+
+    fn record(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        if let Some(face) = &mut self.face {
+            face.record(session);
+        }
+        Ok(())
+    }
+
+    fn recording_failed(&mut self, session: &mut Session, e: anyhow::Error) -> anyhow::Result<()> {
+        match &mut self.face {
+            Some(face) => {
+                face.recording_failed(session, &e);
+                Ok(())
+            }
+            None => Err(e),
+        }
+    }
+
+    fn round(&mut self, session: &Session) -> anyhow::Result<()> {
+        if let Some(face) = &self.face {
+            face.show(session);
+            return Ok(());
+        }
+        let picture = self.out.picture(session, clock::now_ns())?;
+        self.out.interval(&picture)
+    }
+
+    fn resized(&mut self) {
+        self.out.resized();
+    }
 }
 
 /// A model at one moment, of a trace or of a recording.
@@ -92,16 +154,6 @@ pub(super) struct Printer {
     rows: Option<usize>,
     terminal: bool,
     audit: bool,
-}
-
-impl Sink for Printer {
-    fn round(&mut self, session: &Session) -> anyhow::Result<()> {
-        self.interval(&self.picture(session, clock::now_ns())?)
-    }
-
-    fn resized(&mut self) {
-        Printer::resized(self);
-    }
 }
 
 impl Printer {

@@ -6,6 +6,8 @@
 //! * `live`: shows it. * `record`: writes it to a file.
 //! * `replay`, `export`: recordings shown and converted; `recorded`: what the two share.
 //! * `report`, `diff`, `check`: what recordings tell. * `input`: reads them.
+//! * `face`: the full screen of `live`. * `screen`: the thread that owns it. * `terminal`: taken, and
+//!   given back.
 //! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
@@ -17,6 +19,7 @@ pub mod check;
 pub mod diff;
 mod doctor;
 mod export;
+mod face;
 pub mod input;
 mod live;
 pub mod manual;
@@ -25,7 +28,9 @@ mod recorded;
 mod replay;
 pub mod report;
 mod run;
+mod screen;
 mod session;
+mod terminal;
 mod trace;
 
 pub use run::run;

@@ -174,6 +174,7 @@ pub(super) struct Session {
     /// skbs counted when their histogram was last read: it is read again when there are more.
     skbs: u64,
     rounds: u64,
+    start: u64,
     offset: i64,
 }
 
@@ -208,6 +209,7 @@ impl Session {
             sockets: 0,
             skbs: 0,
             rounds: 0,
+            start,
             offset,
         };
         session.learn_processes();
@@ -447,6 +449,31 @@ impl Session {
         {
             self.stream.failed = recorder.flush_if_old(clock::now_ns()).err();
         }
+    }
+
+    /// Begins to record a trace that runs. States carry each socket's sums since the trace began,
+    /// so the recording is of the whole trace, save that it has changes only from now on and
+    /// knows nothing of sockets that have closed before; it says so.
+    pub(super) fn start_recording(&mut self, make: Maker) -> anyhow::Result<()> {
+        let mut header = header(&self.trace, self.start, self.offset);
+        let after = clock::now_ns().saturating_sub(self.start);
+        header.notes.push(format!(
+            "what came before recording began, {} after the trace: sums of open sockets are \
+             there, their changes and closed sockets are not",
+            crate::sinks::text::span(after)
+        ));
+        self.stream.recorder = Some(make(header)?);
+        self.stream.failed = None;
+        // From here on it is told everything; what goes before, the next reading tells.
+        self.skbs = 0;
+        self.learn_processes();
+        self.round()
+    }
+
+    /// Leaves a recording that failed as it is.
+    pub(super) fn drop_recording(&mut self) {
+        self.stream.recorder = None;
+        self.stream.failed = None;
     }
 
     /// Fails where recording has failed.

@@ -295,6 +295,9 @@ pub struct GroupView {
     pub timeline: Vec<Bucket>,
 }
 
+/// Powers of two that skb sizes are told apart by: up to 4 MiB and more.
+pub const OCTAVES: usize = 23;
+
 /// skb sizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TruesizeView {
@@ -308,6 +311,9 @@ pub struct TruesizeView {
     pub p99: u64,
     /// Largest.
     pub max: u64,
+    /// skbs by power of two: at index `i` those of `2^i` to below `2^(i+1)` bytes (at 0 also
+    /// those of 0).
+    pub octaves: [u64; OCTAVES],
     /// Sum of truesize divided by sum of payload; `None` where no payload was counted.
     pub payload_ratio: Option<f64>,
 }

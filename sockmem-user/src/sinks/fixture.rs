@@ -6,7 +6,7 @@ use sockmem_common::Reason;
 
 use super::HostFacts;
 use crate::model::{
-    Answer, Bucket, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, OwnerKind,
+    Answer, Bucket, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, OCTAVES, OwnerKind,
     OwnerView, SocketView, Tier, Totals, TruesizeView, Verdict, View,
 };
 
@@ -307,6 +307,14 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
             p90: 4_352,
             p99: 16_640,
             max: 65_792,
+            octaves: {
+                let mut octaves = [0; OCTAVES];
+                octaves[11] = 9_000;
+                octaves[12] = 2_400;
+                octaves[14] = 480;
+                octaves[16] = 120;
+                octaves
+            },
             payload_ratio: Some(1.834),
         }),
         drain_ns: Some((830_000, 15_200_000, 2_400_000_000)),

@@ -6,6 +6,7 @@
 //! * `summary`: the closing summary in text, the answer first.
 //! * `report`: a whole recording in text: the answer, then the evidence.
 //! * `diff`: two recordings compared. * `check`, `junit`: a recording held against limits.
+//! * `screen`: the full screen, as a state machine and cells.
 //! * `doctor`: what the host allows, as text and JSON.
 //! * `export`: recordings as CSV, JSON, Perfetto tracks and Parquet.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
@@ -22,6 +23,7 @@ pub mod junit;
 pub mod look;
 pub mod plain;
 pub mod report;
+pub mod screen;
 pub mod spark;
 pub mod summary;
 pub mod table;

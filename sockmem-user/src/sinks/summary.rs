@@ -115,7 +115,7 @@ pub(super) fn answer(view: &View, options: &Options, out: &mut String) {
 }
 
 /// Why a reason holds memory.
-fn reason_words(reason: Reason) -> &'static str {
+pub(super) fn reason_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Unread => "the application has not read it",
         Reason::Unacked => "the peer has not acknowledged it",

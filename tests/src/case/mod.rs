@@ -10,6 +10,7 @@ mod motion;
 mod owner;
 mod rest;
 mod scene;
+mod screen;
 mod selftest;
 mod sockstat;
 mod truth;
@@ -70,6 +71,8 @@ pub(crate) enum Place {
     Anywhere,
     /// Only where the whole machine is the test's own.
     Vm,
+    /// Only on a developer's machine: needs programs that no guest has.
+    Host,
 }
 
 /// A test's script.
@@ -198,6 +201,7 @@ fn all() -> Vec<Case> {
     out.extend(diff::cases());
     out.extend(detach::cases());
     out.extend(export::cases());
+    out.extend(screen::cases());
     out
 }
 
@@ -206,11 +210,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
     let tier_fits = options.tier.as_ref().is_none_or(|t| t == tier.name());
-    let host_fits = !options.host
-        || matches!(tier, Tier::Tracepoint | Tier::None) && case.place == Place::Anywhere;
+    let host_fits =
+        !options.host || matches!(tier, Tier::Tracepoint | Tier::None) && case.place != Place::Vm;
+    let place_fits = options.host || case.place != Place::Host;
     let once = options.host || case.tiers != ONCE || tier == Tier::Fentry;
     let named = options.filters.is_empty() || options.filters.iter().any(|f| case.name.contains(f));
-    tier_fits && host_fits && once && named
+    tier_fits && host_fits && place_fits && once && named
 }
 
 /// Runs the tests that `options` select; false when one failed.
