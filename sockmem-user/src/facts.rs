@@ -1,4 +1,13 @@
-//! What a trace says of itself: plain types that every layer shares, at the bottom of all.
+//! What a trace says of itself, and what was read of the host: plain types that every layer
+//! shares, at the bottom of all.
+//!
+//! * here: tier, coverage, loss.
+//! * `socket`: one socket as sock_diag describes it. * `inventory`: all of them, and whose they are.
+//! * `memory`: what the host reports about memory.
+
+pub mod inventory;
+pub mod memory;
+pub mod socket;
 
 /// How a counter's values were obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

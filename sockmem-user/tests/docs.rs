@@ -146,11 +146,32 @@ fn report() -> serde_json::Value {
     serde_json::from_str(&line).expect("the report is JSON")
 }
 
+/// Documents of the commands that do not trace, as their tests have saved them.
+fn saved() -> Vec<serde_json::Value> {
+    ["snapshot", "statement"]
+        .iter()
+        .map(|sink| {
+            let name = format!(
+                "sockmem-user/src/sinks/{sink}/snapshots/sockmem__sinks__{sink}__tests__json.snap"
+            );
+            let text = read(&name);
+            let body = text
+                .splitn(3, "---\n")
+                .nth(2)
+                .expect("a header between lines");
+            serde_json::from_str(body).unwrap_or_else(|e| panic!("{name}: {e}"))
+        })
+        .collect()
+}
+
 /// Names of JSON members and of the ABI's fields.
 fn vocabulary() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     keys(&report(), &mut names);
     assert!(names.contains("resident_peak_bytes") && names.contains("recursion_misses"));
+    for document in saved() {
+        keys(&document, &mut names);
+    }
     names.extend(debug_fields(&Stats::default()));
     names.extend(debug_fields(&AuditStats::default()));
     names.extend(debug_fields(&SockState::default()));
@@ -255,6 +276,24 @@ fn every_member_of_a_document_is_documented() {
             .keys()
         {
             assert!(words.contains(key), "docs/OUTPUT.md lacks {name}.{key}");
+        }
+    }
+}
+
+#[test]
+fn documents_without_a_trace_are_described() {
+    let words: BTreeSet<String> = quoted(&read("docs/OUTPUT.md")).into_iter().collect();
+    for document in saved() {
+        let members = document.as_object().expect("an object");
+        for name in members
+            .keys()
+            .filter(|n| !["schema", "unix_ns"].contains(&n.as_str()))
+        {
+            assert!(words.contains(name), "docs/OUTPUT.md lacks {name}");
+        }
+        let totals = members.get("totals").and_then(|t| t.as_object());
+        for name in totals.into_iter().flat_map(|t| t.keys()) {
+            assert!(words.contains(name), "docs/OUTPUT.md lacks totals.{name}");
         }
     }
 }

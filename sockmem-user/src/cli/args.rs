@@ -10,6 +10,10 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod inspect;
+
+pub use inspect::{GroupBy, InspectKinds, SnapshotArgs, SnapshotFormat, WhereArgs};
+
 use super::check::{self, CheckArgs};
 use super::diff::{self, DiffArgs};
 use super::exit::Exit;
@@ -66,6 +70,10 @@ enum Command {
     Diff(DiffArgs),
     /// Holds a recording against limits, for CI
     Check(Box<CheckArgs>),
+    /// Where the memory of sockets is reported: the accounts, from payload to MemFree
+    Where(Box<WhereArgs>),
+    /// One reading of every socket, with its owner; no tracing
+    Snapshot(Box<SnapshotArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
     /// Prints what a shell needs to complete commands and options
@@ -277,6 +285,10 @@ pub enum Invocation {
     Check(Box<CheckArgs>),
     /// Print `plain::explain()`.
     Explain,
+    /// Say where the memory is.
+    Where(Box<WhereArgs>),
+    /// Read every socket once.
+    Snapshot(Box<SnapshotArgs>),
     /// Look at the host.
     Doctor(DoctorArgs),
     /// Print a shell's completions.
@@ -324,6 +336,8 @@ where
         Some(Command::Report(args)) => Ok(Invocation::Report(args)),
         Some(Command::Diff(args)) => Ok(Invocation::Diff(args)),
         Some(Command::Check(args)) => Ok(Invocation::Check(args)),
+        Some(Command::Where(args)) => Ok(Invocation::Where(args)),
+        Some(Command::Snapshot(args)) => Ok(Invocation::Snapshot(args)),
         Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
         Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
@@ -376,6 +390,8 @@ pub fn command() -> clap::Command {
         .mut_subcommand("diff", |c| c.after_help(diff::NOTES))
         .mut_subcommand("check", |c| c.after_help(check::NOTES))
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("where", |c| c.after_help(WHERE_NOTES))
+        .mut_subcommand("snapshot", |c| c.after_help(SNAPSHOT_NOTES))
         .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
         .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
 }
@@ -396,6 +412,21 @@ const LIVE_NOTES: &str = "
 Sizes: 4096, 64KiB, 2M (= 2MiB). Times: 250us, 1500ms, 10s, 5m, 1h.
 Exit status: 0 done, also after Ctrl-C; 2 wrong usage, or a host that cannot do it.
 What this host allows: sudo sockmem-trace doctor";
+
+const WHERE_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace where                     the whole host
+  sudo sockmem-trace where --pid 4242          beginning with one process
+  sockmem-trace where --explain                what each step means
+Needs no eBPF, and no root for most of it; what cannot be read is `-`, and why is said.";
+
+const SNAPSHOT_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace snapshot --top 20                   what holds most
+  sudo sockmem-trace snapshot --group process            who holds most
+  sudo sockmem-trace snapshot --port 443 --format csv    for a spreadsheet
+  sockmem-trace snapshot --explain                       what each field means
+Needs no eBPF. Without root, owners of other users' sockets and other network namespaces are not known.";
 
 const DOCTOR_NOTES: &str = "\
 Example: sudo sockmem-trace doctor

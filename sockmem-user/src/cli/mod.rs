@@ -8,6 +8,7 @@
 //! * `report`, `diff`, `check`: what recordings tell. * `input`: reads them.
 //! * `face`: the full screen of `live`. * `screen`: the thread that owns it. * `terminal`: taken, and
 //!   given back.
+//! * `inspect`: `snapshot` and `where`: one reading, no tracing.
 //! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
@@ -21,6 +22,7 @@ mod doctor;
 mod export;
 mod face;
 pub mod input;
+mod inspect;
 mod live;
 pub mod manual;
 pub mod record;

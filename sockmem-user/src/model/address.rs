@@ -1,6 +1,6 @@
 //! Addresses, families and TCP states in the words of `ss`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use sockmem_common::SockState;
 
@@ -61,17 +61,52 @@ pub fn remote(s: &SockState) -> String {
 }
 
 fn endpoint(family: u8, address: &[u8; 16], port: u16) -> String {
-    let port = if port == 0 {
-        "*".to_owned()
+    let mut out = String::new();
+    push_endpoint(&mut out, family, address, port);
+    out
+}
+
+/// Appends an address and a port. Written out rather than formatted: a snapshot has two for each
+/// of its sockets.
+pub(super) fn push_endpoint(out: &mut String, family: u8, address: &[u8; 16], port: u16) {
+    push_address(out, family, address);
+    out.push(':');
+    if port == 0 {
+        out.push('*');
     } else {
-        port.to_string()
-    };
-    if family == AF_INET6 {
-        format!("[{}]:{port}", Ipv6Addr::from(*address))
-    } else {
-        let [a, b, c, d, ..] = *address;
-        format!("{}:{port}", Ipv4Addr::new(a, b, c, d))
+        push_number(out, u64::from(port));
     }
+}
+
+/// Appends an address, IPv6 in brackets.
+pub(super) fn push_address(out: &mut String, family: u8, address: &[u8; 16]) {
+    use std::fmt::Write as _;
+    if family == AF_INET6 {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "[{}]", Ipv6Addr::from(*address));
+    } else {
+        for (i, byte) in address[..4].iter().enumerate() {
+            if i > 0 {
+                out.push('.');
+            }
+            push_number(out, u64::from(*byte));
+        }
+    }
+}
+
+/// Appends a number in decimal.
+pub(super) fn push_number(out: &mut String, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// Text of a NUL-padded name; `None` where it is empty.
@@ -83,6 +118,8 @@ pub fn comm(bytes: &[u8; 16]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -125,6 +162,15 @@ mod tests {
             ..Default::default()
         };
         assert!(is_connection(&s));
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        for n in [0, 7, 10, 255, 65_535, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, n);
+            assert_eq!(out, n.to_string());
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! * `report`: a whole recording in text: the answer, then the evidence.
 //! * `diff`: two recordings compared. * `check`, `junit`: a recording held against limits.
 //! * `screen`: the full screen, as a state machine and cells.
+//! * `snapshot`: one reading of every socket: text, JSON, CSV.
+//! * `statement`: where the memory is reported: text, JSON.
 //! * `doctor`: what the host allows, as text and JSON.
 //! * `export`: recordings as CSV, JSON, Perfetto tracks and Parquet.
 //! * `text`, `escape`, `look`, `table`, `spark`: how sizes, foreign strings, columns and timelines are written.
@@ -24,7 +26,9 @@ pub mod look;
 pub mod plain;
 pub mod report;
 pub mod screen;
+pub mod snapshot;
 pub mod spark;
+pub mod statement;
 pub mod summary;
 pub mod table;
 pub mod text;

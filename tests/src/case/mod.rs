@@ -5,6 +5,7 @@ mod detach;
 mod diff;
 mod errors;
 mod export;
+mod inspect;
 mod loss;
 mod motion;
 mod owner;
@@ -191,6 +192,7 @@ fn all() -> Vec<Case> {
     let mut out = Vec::new();
     out.extend(selftest::cases());
     out.extend(errors::cases());
+    out.extend(inspect::cases());
     out.extend(rest::cases());
     out.extend(motion::cases());
     out.extend(truth::cases());
