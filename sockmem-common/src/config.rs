@@ -100,9 +100,35 @@ layout! {
     userlocks,
     /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 6.1).
     userlocks_shift,
+    /// `socket.sk`, pointer.
+    socket_sk,
+    /// `sock.sk_reserved_mem`, 4 bytes (5.16 and later).
+    reserved_mem,
+    /// `tcp_sock.window_clamp`, 4 bytes.
+    window_clamp,
+    /// `tcp_sock.notsent_lowat`, 4 bytes.
+    notsent_lowat,
+    /// `sock.__sk_common.skc_prot`, pointer.
+    prot,
+    /// `proto.memory_allocated`, pointer to an `atomic_long_t`.
+    proto_allocated,
+    /// `proto.memory_pressure`, pointer to an `unsigned long`.
+    proto_pressure,
+    /// `proto.sysctl_mem`, pointer to three `long`.
+    proto_limits,
+    /// `kiocb.ki_filp`, pointer.
+    kiocb_file,
+    /// `file.f_path.dentry`, pointer.
+    file_dentry,
+    /// `dentry.d_name.name`, pointer to characters.
+    dentry_name,
+    /// `task_struct.nsproxy`, pointer.
+    task_nsproxy,
+    /// `nsproxy.net_ns`, pointer.
+    nsproxy_net,
 }
 
-const _: () = assert!(size_of::<Layout>() == 39 * 4);
+const _: () = assert!(size_of::<Layout>() == 52 * 4);
 
 /// `Settings::flags`: trace every TCP socket, whoever owns it.
 pub const SET_ALL: u32 = 1;

@@ -43,5 +43,6 @@ mod pod {
         crate::TruesizeSum,
         crate::Pending,
         crate::AuditStats,
+        crate::PressureCounts,
     );
 }

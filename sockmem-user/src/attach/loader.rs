@@ -223,7 +223,7 @@ fn wanted(spec: &ProgramSpec, tier: Tier, options: &Options) -> bool {
 fn present(spec: &ProgramSpec, btf: &kernel::Btf) -> Result<(), String> {
     match spec.kind {
         Kind::TpBtf if btf.find_tracepoint(spec.hook).is_err() => Err("no such tracepoint".into()),
-        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe => {
+        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::Return => {
             let prototype = btf.find_func(spec.hook).map_err(|e| e.to_string())?;
             let params = prototype.params.len();
             match spec.params {
@@ -269,7 +269,7 @@ fn load_and_attach(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(),
         attach_kprobe(ebpf, "kp_enter", spec.hook)?;
         return attach_kprobe(ebpf, spec.name, spec.hook);
     }
-    if spec.kind == Kind::Kprobe {
+    if matches!(spec.kind, Kind::Kprobe | Kind::Return) {
         return attach_kprobe(ebpf, spec.name, spec.hook);
     }
     let program = ebpf.program_mut(spec.name).ok_or("not in the object")?;

@@ -4,19 +4,22 @@ use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use sockmem_common::{KIND_EXIT, STATE_CLOSED, SockState, TruesizeSum};
+use sockmem_common::{KIND_EXIT, PressureCounts, STATE_CLOSED, SockState, TruesizeSum};
 
 use crate::attach::{self, Options, Trace};
 use crate::collect::{Owners, Ring, Spec};
 use crate::decode::{Record, decode};
-use crate::facts::{Loss, Tier};
+use crate::facts::{HostSample, Loss, Tier};
 use crate::host::clock;
+use crate::host::watch::Watch;
 use crate::model::{Config, Input, Model, ProcessFacts, TruesizeCounts, View};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+/// Intervals after which the network namespaces are looked for again.
+const NAMESPACES_EVERY: u64 = 16;
 
 /// Attaching parses the kernel's types, some 20 MB for a moment, of which the allocator keeps
 /// what lies between longer-lived blocks. The hosts that this is for are short of memory.
@@ -35,6 +38,10 @@ pub(super) struct Session {
     owners: Owners,
     model: Model,
     ring: Ring,
+    watch: Watch,
+    /// What the model was last told of the host, and of pressure.
+    host: Option<HostSample>,
+    pressure: PressureCounts,
     states: Vec<SockState>,
     /// skbs counted when their histogram was last read: it is read again when there are more.
     skbs: u64,
@@ -70,6 +77,9 @@ impl Session {
             owners,
             model,
             ring: Ring::new(events),
+            watch: Watch::new(),
+            host: None,
+            pressure: PressureCounts::default(),
             states: Vec::new(),
             skbs: 0,
             undecodable: 0,
@@ -151,6 +161,7 @@ impl Session {
         self.scan()?;
         let due = self.states.len() < MANY || self.rounds.is_multiple_of(5);
         self.rounds += 1;
+        self.host()?;
         if due {
             let new = self.owners.refresh(&mut self.trace, &self.states)?;
             if !new.is_empty() {
@@ -191,6 +202,29 @@ impl Session {
             self.model.feed(Input::States { states, now_ns });
         }
         self.model.feed(Input::ScanDone { began_ns: began });
+        Ok(())
+    }
+
+    /// Reads the host's limits and counters, after the records of what happened before.
+    fn host(&mut self) -> anyhow::Result<()> {
+        if self.rounds % NAMESPACES_EVERY == 1 {
+            self.watch.follow(&self.owners.namespaces());
+        }
+        let counts = self
+            .trace
+            .pressure()
+            .context("reading the counts of memory pressure")?;
+        let sample = self.watch.sample(clock::now_ns());
+        let happened = counts != self.pressure;
+        if happened {
+            self.model.feed(Input::Pressure(&counts));
+            self.pressure = counts;
+        }
+        if happened || self.host.as_ref().is_none_or(|host| sample.differs(host)) {
+            while self.drain() {}
+            self.model.feed(Input::Host(&sample));
+            self.host = Some(sample);
+        }
         Ok(())
     }
 

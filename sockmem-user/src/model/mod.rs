@@ -11,10 +11,12 @@
 
 mod address;
 mod drain;
+mod events;
 mod feed;
 mod groups;
 mod hash;
 mod input;
+mod limits;
 mod processes;
 mod render;
 mod sockets;
@@ -38,6 +40,7 @@ pub use truesize::TruesizeCounts;
 pub use view::*;
 
 use drain::Drains;
+use events::Events;
 use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
 use processes::Processes;
@@ -120,6 +123,7 @@ pub struct Model {
     gone_order: VecDeque<u64>,
     processes: Processes,
     drains: Drains,
+    events: Events,
     loss: Loss,
     truesize: Option<TruesizeView>,
     oddities: Oddities,
@@ -153,6 +157,7 @@ impl Model {
             gone_order: VecDeque::new(),
             processes: Processes::default(),
             drains: Drains::new(),
+            events: Events::default(),
             loss: Loss::default(),
             truesize: None,
             oddities: Oddities::default(),

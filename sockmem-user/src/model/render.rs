@@ -15,7 +15,7 @@ use super::{Bucket, GroupView, Loss, Model, OwnerKind, OwnerView, SocketView, To
 /// What a view holds beside its sums. Leaving out what is not shown makes a view cheaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {
-    /// The closed sockets.
+    /// The closed sockets, and the events.
     pub closed: bool,
     /// Each socket's timeline.
     pub timelines: bool,
@@ -104,6 +104,7 @@ impl Model {
         let config = &self.config;
         View {
             start_unix_ns: config.start_unix_ns,
+            start_mono_ns: config.start_mono_ns,
             now_unix_ns,
             duration_ns: self.duration(now_ns),
             tier: config.tier,
@@ -121,6 +122,14 @@ impl Model {
             timeline,
             resident_peak_bytes: self.total.peak,
             verdict,
+            events: if detail.closed {
+                self.event_views()
+            } else {
+                Vec::new()
+            },
+            event_counts: self.event_counts(),
+            events_lost: self.events_lost(),
+            kernel_counters: self.kernel_counters(),
             truesize: self.truesize,
             drain_ns: self.drains.summary(),
         }
@@ -230,7 +239,7 @@ impl Model {
         }
     }
 
-    fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
+    pub(super) fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
         let facts = self.processes.facts(pid, generation).filter(|_| pid != 0);
         OwnerView {
             pid: (pid != 0).then_some(pid),
@@ -321,7 +330,7 @@ impl Model {
             limits: socket
                 .limits
                 .iter()
-                .flat_map(|l| l.iter().copied())
+                .flat_map(|l| l.iter().cloned())
                 .collect(),
             timeline: if detail.timelines {
                 timeline.clone()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sockmem_common::Reason;
 
 use super::HostFacts;
+use crate::facts::KERNEL_COUNTERS;
 use crate::model::{
     Answer, Bucket, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, OwnerKind,
     OwnerView, SocketView, Tier, Totals, TruesizeView, Verdict, View,
@@ -102,6 +103,10 @@ pub(super) fn socket(n: u64) -> SocketView {
             from: 131_072,
             to: 6_291_456,
             cause: LimitCause::Autotune,
+            observed: false,
+            option: None,
+            asked: None,
+            by: None,
         }],
         timeline: timeline(resident),
     }
@@ -271,6 +276,7 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
     let (totals, verdict) = (totals(&live), verdict(&live));
     View {
         start_unix_ns: 1_767_323_033 * S,
+        start_mono_ns: T0,
         now_unix_ns: 1_767_323_045 * S,
         duration_ns: DURATION,
         tier: Tier::Fentry,
@@ -301,6 +307,10 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
         closed,
         totals,
         verdict,
+        events: Vec::new(),
+        event_counts: BTreeMap::new(),
+        events_lost: 0,
+        kernel_counters: KERNEL_COUNTERS.into_iter().map(|name| (name, 0)).collect(),
         truesize: Some(TruesizeView {
             count: 12_000,
             p50: 2_304,
@@ -320,6 +330,7 @@ pub(super) fn empty() -> View {
         truesize: None,
         drain_ns: None,
         keeps_forward_alloc: None,
+        kernel_counters: BTreeMap::new(),
         ..view(vec![], vec![])
     }
 }

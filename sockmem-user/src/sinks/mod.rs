@@ -22,6 +22,7 @@ pub mod text;
 mod columns;
 mod groups;
 mod header;
+mod incidents;
 
 #[cfg(test)]
 mod fixture;
