@@ -44,5 +44,8 @@ mod pod {
         crate::Pending,
         crate::AuditStats,
         crate::PressureCounts,
+        crate::LimitSet,
+        crate::Pressure,
+        crate::SysctlWrite,
     );
 }

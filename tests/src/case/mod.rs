@@ -3,9 +3,11 @@
 mod churn;
 mod detach;
 mod errors;
+mod limits;
 mod loss;
 mod motion;
 mod owner;
+mod pressure;
 mod rest;
 mod scene;
 mod selftest;
@@ -177,6 +179,8 @@ fn all() -> Vec<Case> {
     out.extend(motion::cases());
     out.extend(truth::cases());
     out.extend(owner::cases());
+    out.extend(limits::cases());
+    out.extend(pressure::cases());
     out.extend(churn::cases());
     out.extend(loss::cases());
     out.extend(sockstat::cases());

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod close;
 pub(crate) mod copy;
 pub(crate) mod fleet;
+pub(crate) mod limit;
 pub(crate) mod loss;
 pub(crate) mod owner;
 pub(crate) mod stage;
@@ -50,6 +51,11 @@ pub(crate) const ALL: &[Workload] = &[
     w("stress", Use::Rest, traffic::stress),
     w("pacing", Use::Rest, traffic::pacing),
     w("limits", Use::Rest, traffic::limits),
+    w("set-options", Use::Rest, limit::set_options),
+    w("autotune", Use::Special, limit::autotune),
+    w("overfull", Use::Special, limit::overfull),
+    w("overfull-hole", Use::Special, limit::overfull_hole),
+    w("pressure", Use::Special, limit::pressure),
     w("lossy", Use::RestBoth, loss::lossy),
     w("collapse", Use::Rest, loss::collapse),
     w("prune", Use::RestBoth, loss::prune),

@@ -2,6 +2,7 @@
 //! records may come late or not at all.
 
 mod feeding;
+mod happened;
 mod properties;
 mod truth;
 mod views;
