@@ -214,6 +214,54 @@ pub struct Pending {
 
 const _: () = assert!(size_of::<Pending>() == 8 + 8 * PENDING_SLOTS);
 
+/// A setsockopt call on a limit, from its entry to its return.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptCall {
+    /// `struct sock *`.
+    pub sk: u64,
+    /// As `LimitSet::began_ns`.
+    pub began_ns: u64,
+    /// As `LimitSet::from`.
+    pub from: u32,
+    /// As `LimitSet::asked`.
+    pub asked: i32,
+    /// As `LimitSet::optname`.
+    pub optname: u32,
+    /// As `LimitSet::level`.
+    pub level: u16,
+    /// As `LimitSet::what`.
+    pub what: u8,
+    /// As `LimitSet::flags`.
+    pub flags: u8,
+}
+
+const _: () = assert!(size_of::<OptCall>() == 32);
+
+/// Of which socket and kind a `Pressure` was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureKey {
+    /// `SockState::id`; 0 for all that are not traced.
+    pub id: u64,
+    /// `PRESSURE_*`.
+    pub kind: u64,
+}
+
+const _: () = assert!(size_of::<PressureKey>() == 16);
+
+/// When it was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureMark {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub sent_ns: u64,
+    /// Occurrences since then.
+    pub waiting: u64,
+}
+
+const _: () = assert!(size_of::<PressureMark>() == 16);
+
 /// The audit's result, per CPU: live counters compared with the last observed ones.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use aya_ebpf::helpers::{
 };
 use sockmem_common::{
     ABSENT, KIND_LIMIT, KIND_SYSCTL, LIMIT_ASKED, LIMIT_NOTSENT_LOWAT, LIMIT_RCVBUF,
-    LIMIT_RESERVED_MEM, LIMIT_SNDBUF, LIMIT_WINDOW_CLAMP, LimitSet, SysctlWrite, hook,
+    LIMIT_RESERVED_MEM, LIMIT_SNDBUF, LIMIT_WINDOW_CLAMP, LimitSet, OptCall, SysctlWrite, hook,
 };
 
 use crate::{
     adopt, emit,
-    maps::{OPT_CALLS, OptCall, off, setting},
-    memory::{self, Memory, Probed, copy},
+    maps::{OPT_CALLS, off, setting},
+    memory::{self, Memory, Probed, at, copy},
     observe::{now, state},
     pressure, program,
     tier_kprobe::{arg0, arg1, arg2, arg3, arg4, returned},
@@ -52,7 +52,7 @@ fn field_of(level: u32, optname: u32) -> u8 {
 /// Where that field is in a `struct sock` or the `struct tcp_sock` that begins with one.
 #[inline(always)]
 fn read_field(sk: u64, what: u8) -> Option<u32> {
-    let at = match what {
+    let field = match what {
         LIMIT_RCVBUF => off!(rcvbuf),
         LIMIT_SNDBUF => off!(sndbuf),
         LIMIT_RESERVED_MEM => off!(reserved_mem),
@@ -60,7 +60,7 @@ fn read_field(sk: u64, what: u8) -> Option<u32> {
         LIMIT_NOTSENT_LOWAT => off!(notsent_lowat),
         _ => ABSENT,
     };
-    (at != ABSENT).then(|| Probed::read(sk, at))
+    (field != ABSENT).then(|| Probed::read(sk, field))
 }
 
 // int sock_setsockopt(struct socket *, int level, int optname, sockptr_t optval, unsigned int
@@ -76,7 +76,13 @@ program!("kprobe", kp_sock_opt, |ctx| {
 // int tcp_setsockopt(struct sock *, int level, int optname, sockptr_t optval, unsigned int optlen)
 program!("kprobe", kp_tcp_opt, |ctx| {
     let value = (arg3(ctx), arg4(ctx));
-    begin(arg0(ctx), SOL_TCP, arg1(ctx) as u32, arg2(ctx) as u32, value);
+    begin(
+        arg0(ctx),
+        SOL_TCP,
+        arg1(ctx) as u32,
+        arg2(ctx) as u32,
+        value,
+    );
 });
 
 /// A call began: keeps what it is about until it returns.
@@ -101,7 +107,7 @@ fn begin(sk: u64, expected: u32, level: u32, optname: u32, value: (u64, u64)) {
     let mut asked = 0i32;
     let to = (&raw mut asked).cast();
     let read = if value.1 & 1 != 0 {
-        asked = Probed::read(value.0, 0);
+        asked = at(value.0);
         0
     } else {
         // SAFETY: the helper writes 4 bytes to `asked`, zeroes on a fault.
@@ -182,7 +188,7 @@ fn sysctl(kiocb: u64) {
     let file: u64 = Probed::read(kiocb, off!(kiocb_file));
     let dentry: u64 = Probed::read(file, off!(file_dentry));
     let text: u64 = Probed::read(dentry, off!(dentry_name));
-    let first: u64 = Probed::read(text, 0);
+    let first: u64 = at(text);
     const TCP_MEM: u64 = letters(b"tcp_mem\0");
     const TCP_RMEM: u64 = letters(b"tcp_rmem");
     const TCP_WMEM: u64 = letters(b"tcp_wmem");
@@ -191,7 +197,7 @@ fn sysctl(kiocb: u64) {
     match first {
         TCP_MEM => {}
         // Nothing follows.
-        TCP_RMEM | TCP_WMEM | RMEM_MAX | WMEM_MAX if Probed::read::<u8>(text, 8) == 0 => {}
+        TCP_RMEM | TCP_WMEM | RMEM_MAX | WMEM_MAX if at::<u8>(text + 8) == 0 => {}
         _ => return,
     }
     let mut name = [0u8; 16];

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use sockmem_common::{
-    AuditStats, BUCKETS, Layout, Owner, Pending, PressureCounts, Settings, SockState, Stats,
-    TruesizeSum,
+    AuditStats, BUCKETS, Layout, OptCall, Owner, Pending, PressureCounts, PressureKey,
+    PressureMark, Settings, SockState, Stats, TruesizeSum,
 };
 
 pub const NOEXIST: u64 = BPF_NOEXIST as u64;
@@ -120,42 +120,6 @@ pub static PRESSURE_MARKS: LruHashMap<PressureKey, PressureMark> =
 /// All occurrences of pressure.
 #[map]
 pub static PRESSURE_COUNTS: PerCpuArray<PressureCounts> = PerCpuArray::with_max_entries(1, 0);
-
-/// A setsockopt call on a limit.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct OptCall {
-    /// `struct sock *`.
-    pub sk: u64,
-    /// As in `LimitSet` (here and below).
-    pub began_ns: u64,
-    pub from: u32,
-    pub asked: i32,
-    pub optname: u32,
-    pub level: u16,
-    pub what: u8,
-    pub flags: u8,
-}
-
-/// Key of `PRESSURE_MARKS`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct PressureKey {
-    /// `SockState::id`; 0 for all that are not traced.
-    pub id: u64,
-    /// `PRESSURE_*`.
-    pub kind: u64,
-}
-
-/// Value of `PRESSURE_MARKS`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct PressureMark {
-    /// When one was last sent.
-    pub sent_ns: u64,
-    /// Occurrences since then.
-    pub waiting: u64,
-}
 
 /// Key of `LISTENERS`.
 #[repr(C)]

@@ -6,13 +6,13 @@
 use sockmem_common::{
     ABSENT, KIND_PRESSURE, PRESSURE_COLLAPSE, PRESSURE_ENTER, PRESSURE_EXCEED, PRESSURE_KINDS,
     PRESSURE_MEM, PRESSURE_PRUNE_OFO, PRESSURE_PRUNE_RCV, PRESSURE_RCVQUEUE, Pressure,
-    PressureCounts, hook,
+    PressureCounts, PressureKey, PressureMark, hook,
 };
 
 use crate::{
     arg, emit,
-    maps::{PRESSURE_COUNTS, PRESSURE_MARKS, PressureKey, PressureMark, off, setting},
-    memory::{self, Memory, Probed, Typed},
+    maps::{PRESSURE_COUNTS, PRESSURE_MARKS, off, setting},
+    memory::{self, Memory, Probed, Typed, at},
     observe::{now, state, traced},
     program,
     tier_kprobe::arg0,
@@ -97,41 +97,33 @@ fn report(sk: u64, kind: u8, hook: u8, facts: &Facts) {
     let _ = PRESSURE_MARKS.insert(key, mark, 0);
 }
 
-/// The protocol's three limits, by the address of its `struct proto`.
+/// The protocol's three limits, by the address of its `struct proto`, into `to`. No `Option`:
+/// 5.10 refuses to load what an absent one leaves unwritten on the stack.
 #[inline(always)]
-fn limits(proto: u64) -> Option<[u64; 3]> {
+fn limits(proto: u64, to: &mut [u64; 3]) -> bool {
     if proto == 0 || off!(proto_limits) == ABSENT {
-        return None;
+        return false;
     }
-    let at: u64 = Probed::read(proto, off!(proto_limits));
-    (at != 0).then(|| {
-        [
-            Probed::read(at, 0),
-            Probed::read(at, 8),
-            Probed::read(at, 16),
-        ]
-    })
+    let address: u64 = Probed::read(proto, off!(proto_limits));
+    if address == 0 {
+        return false;
+    }
+    *to = [at(address), at(address + 8), at(address + 16)];
+    true
 }
 
 // sock_exceed_buf_limit(struct sock *sk, struct proto *prot, long allocated, int kind)
 program!("tp_btf/sock_exceed_buf_limit", tp_exceed_buf, |ctx| {
     let sk = arg!(ctx, 0);
     if memory::is_tcp::<Typed>(sk) {
-        let id = traced::<Typed>(sk).map_or(0, |st| st.id);
-        let limits = limits(Typed::number(arg!(ctx, 1)));
-        let facts = Facts {
-            id,
-            allocated: arg!(ctx, 2),
-            flags: if limits.is_some() { PRESSURE_MEM } else { 0 },
-            limits: limits.unwrap_or([0; 3]),
-            direction: arg!(ctx, 3) as u8,
-        };
-        report(
-            Typed::number(sk),
-            PRESSURE_EXCEED,
-            hook::EXCEED_BUF_LIMIT,
-            &facts,
-        );
+        let mut facts = own(traced::<Typed>(sk).map_or(0, |st| st.id));
+        if limits(Typed::number(arg!(ctx, 1)), &mut facts.limits) {
+            facts.flags = PRESSURE_MEM;
+        }
+        facts.allocated = arg!(ctx, 2);
+        facts.direction = arg!(ctx, 3) as u8;
+        let sk = Typed::number(sk);
+        report(sk, PRESSURE_EXCEED, hook::EXCEED_BUF_LIMIT, &facts);
     }
 });
 
@@ -171,24 +163,16 @@ fn enter(sk: u64) {
         return;
     }
     let proto: u64 = Probed::read(sk, off!(prot));
-    let at: u64 = Probed::read(proto, off!(proto_pressure));
-    if at == 0 || Probed::read::<u64>(at, 0) != 0 {
+    let pressed: u64 = Probed::read(proto, off!(proto_pressure));
+    if pressed == 0 || at::<u64>(pressed) != 0 {
         return;
     }
-    let limits = limits(proto);
-    let known = limits.is_some() && off!(proto_allocated) != ABSENT;
-    let facts = Facts {
-        id: state(sk).map_or(0, |st| st.id),
-        allocated: if known {
-            let at: u64 = Probed::read(proto, off!(proto_allocated));
-            Probed::read(at, 0)
-        } else {
-            0
-        },
-        flags: if known { PRESSURE_MEM } else { 0 },
-        limits: limits.unwrap_or([0; 3]),
-        direction: 0,
-    };
+    let mut facts = own(state(sk).map_or(0, |st| st.id));
+    if limits(proto, &mut facts.limits) && off!(proto_allocated) != ABSENT {
+        let allocated: u64 = Probed::read(proto, off!(proto_allocated));
+        facts.allocated = at(allocated);
+        facts.flags = PRESSURE_MEM;
+    }
     report(sk, PRESSURE_ENTER, hook::ENTER_PRESSURE, &facts);
 }
 
