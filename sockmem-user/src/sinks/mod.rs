@@ -27,6 +27,8 @@ mod incidents;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod incidents_tests;
+#[cfg(test)]
 mod plain_tests;
 
 /// What every document says about the host. Strings as the host gives them, unescaped.
