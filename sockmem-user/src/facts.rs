@@ -20,7 +20,24 @@ pub enum Tier {
     Tracepoint,
 }
 
+/// Every counter that can be covered, by its name. A recording names counters by text; those of
+/// this list are known to this version.
+pub const COUNTERS: &[&str] = &[
+    "rmem_alloc",
+    "wmem_queued",
+    "forward_alloc",
+    "resident",
+    "rcvbuf",
+    "sndbuf",
+    "wmem_alloc",
+    "backlog",
+    "optmem",
+];
+
 impl Tier {
+    /// All of them.
+    pub const ALL: [Tier; 3] = [Tier::Fentry, Tier::Kprobe, Tier::Tracepoint];
+
     /// The name used in JSON and by `--tier`.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,7 +1,8 @@
-//! The command line: `sockmem-trace [live] TARGET …` and `sockmem-trace doctor`.
+//! The command line: `sockmem-trace [live] TARGET …` and the other commands.
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -10,6 +11,8 @@ use clap::{
 };
 
 use super::exit::Exit;
+use super::manual::{CompletionsArgs, ManArgs};
+use super::record::{self, RecordArgs};
 use super::target::Target;
 use super::units;
 use crate::model::Tier;
@@ -46,8 +49,14 @@ struct Cli {
 enum Command {
     /// Traces sockets and shows what they hold, interval by interval; then the answer
     Live(Box<LiveArgs>),
+    /// Records a trace into a file, for reports later or elsewhere
+    Record(Box<RecordArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// Prints what a shell needs to complete commands and options
+    Completions(CompletionsArgs),
+    /// Prints the manual page
+    Man(ManArgs),
 }
 
 /// Options that every command has.
@@ -127,15 +136,15 @@ impl TierChoice {
     }
 }
 
-/// Arguments of `live`.
+/// Options of every command that traces.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct LiveArgs {
+pub struct TraceArgs {
     /// Which sockets.
     #[command(flatten)]
     pub target: Target,
     #[command(flatten)]
     kinds: Kinds,
-    /// Time between two pictures
+    /// Time between two readings of all sockets; `live` shows a picture after each
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval, help_heading = "Trace")]
     pub interval: Duration,
     /// Ends the trace after this time; without it, Ctrl-C does
@@ -168,6 +177,17 @@ pub struct LiveArgs {
     /// Compares live counters with the last observed ones at every lock, and counts misses
     #[arg(long, hide = true)]
     pub audit: bool,
+}
+
+/// Arguments of `live`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct LiveArgs {
+    /// What is traced and how.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// Records what is shown, too: the report of FILE is this trace's own last one
+    #[arg(long, value_name = "FILE", help_heading = "Trace")]
+    pub record: Option<PathBuf>,
     /// Lines of text instead of the full screen
     #[arg(long, help_heading = "Output")]
     pub plain: bool,
@@ -182,7 +202,7 @@ pub struct LiveArgs {
     pub output: Output,
 }
 
-impl LiveArgs {
+impl TraceArgs {
     /// `Settings::coalesce_ns`: 0 where every change is to be sent.
     #[must_use]
     pub fn coalesce_ns(&self) -> u64 {
@@ -228,10 +248,16 @@ pub struct DoctorArgs {
 pub enum Invocation {
     /// Trace and show.
     Live(Box<LiveArgs>),
+    /// Trace into a file.
+    Record(Box<RecordArgs>),
     /// Print `plain::explain()`.
     Explain,
     /// Look at the host.
     Doctor(DoctorArgs),
+    /// Print a shell's completions.
+    Completions(CompletionsArgs),
+    /// Print or write manual pages.
+    Man(ManArgs),
 }
 
 /// Nothing to do but to print this and end: help, version, or what is wrong with the arguments.
@@ -270,12 +296,23 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
+        Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
-            check(*args, &mut live.unwrap_or(command))
+            check_live(*args, &mut live.unwrap_or(command))
         }
-        None => check(cli.live, &mut command),
+        Some(Command::Record(args)) => {
+            let record = command.find_subcommand_mut("record").cloned();
+            check(
+                &args.trace,
+                args.command.is_empty(),
+                &mut record.unwrap_or(command),
+            )?;
+            Ok(Invocation::Record(args))
+        }
+        None => check_live(cli.live, &mut command),
     }
 }
 
@@ -292,7 +329,14 @@ pub fn command() -> clap::Command {
                 .after_help(SHORT_EXAMPLES)
                 .after_long_help(live_help)
         })
+        .mut_subcommand("record", |c| {
+            c.override_usage(record::USAGE)
+                .after_help(record::SHORT_EXAMPLES)
+                .after_long_help(record::NOTES)
+        })
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
+        .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
 }
 
 const SHORT_EXAMPLES: &str = "\
@@ -317,6 +361,12 @@ Example: sudo sockmem-trace doctor
 Exit status: 0 a trace would work (perhaps with less than exact counters: see the rows marked
 warn); 2 it would not (see the rows marked fail).";
 
+const COMPLETIONS_EXAMPLE: &str = "\
+Example: sockmem-trace completions bash | sudo tee /etc/bash_completion.d/sockmem-trace";
+
+const MAN_EXAMPLE: &str = "\
+Example: sockmem-trace man | man -l -";
+
 const NO_TARGET: &str = "\
 no target: which sockets are to be traced? Name at least one of
   --pid PID               those of a process (with --follow: of its children too)
@@ -327,11 +377,16 @@ no target: which sockets are to be traced? Name at least one of
   --all                   every TCP socket of this host
 for example: sudo sockmem-trace --pid 4242";
 
-/// What clap cannot check.
-fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop> {
+fn check_live(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop> {
     if args.explain {
         return Ok(Invocation::Explain);
     }
+    check(&args.trace, true, command)?;
+    Ok(Invocation::Live(Box::new(args)))
+}
+
+/// What clap cannot check. With a command to run a target need not be named.
+fn check(args: &TraceArgs, needs_target: bool, command: &mut clap::Command) -> Result<(), Stop> {
     let mut wrong = |message: &str| Err(stop(&command.error(ErrorKind::ValueValidation, message)));
     for (given, flag, what) in [
         (args.kinds.udp, "--udp", "UDP"),
@@ -344,7 +399,7 @@ fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop
         }
     }
     let target = &args.target;
-    if target.is_empty() {
+    if needs_target && target.is_empty() {
         return wrong(NO_TARGET);
     }
     let processes = [
@@ -352,13 +407,13 @@ fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop
         target.comms.is_empty(),
         target.cgroups.is_empty(),
     ];
-    if target.follow && processes.iter().all(|none| *none) {
+    if needs_target && target.follow && processes.iter().all(|none| *none) {
         return wrong(
             "--follow traces the children of processes, and none is named; add --pid PID, \
              --comm NAME or --cgroup PATH",
         );
     }
-    Ok(Invocation::Live(Box::new(args)))
+    Ok(())
 }
 
 fn stop(error: &clap::Error) -> Stop {

@@ -1,6 +1,7 @@
 //! A trace, its owners and its model, held together: the one way data flows.
 
 use std::collections::HashSet;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use crate::facts::{HostSample, Loss, Tier};
 use crate::host::clock;
 use crate::host::watch::Watch;
 use crate::model::{Config, Input, Model, ProcessFacts, TruesizeCounts, View};
+use crate::recording::{Counts, Header, HostInfo, Writer};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
@@ -20,6 +22,38 @@ const BATCH: usize = 16_384;
 const MANY: usize = 2_000;
 /// Intervals after which the network namespaces are looked for again.
 const NAMESPACES_EVERY: u64 = 16;
+
+/// Recording ended before the trace did.
+#[derive(Debug, thiserror::Error)]
+#[error("writing the recording")]
+pub(super) struct RecordingFailed(#[source] pub(super) io::Error);
+
+/// What a recording's head, and a model, need to know.
+fn header(trace: &Trace, start: u64, offset: i64) -> Header {
+    let host = crate::host::info::HostInfo::read().ok();
+    Header {
+        host: HostInfo {
+            page_size: crate::host::info::page_size(),
+            arch: std::env::consts::ARCH.to_owned(),
+            kernel: host.as_ref().map(|h| h.kernel.clone()).unwrap_or_default(),
+            hostname: host
+                .as_ref()
+                .map(|h| h.hostname.clone())
+                .unwrap_or_default(),
+            cpus: host.as_ref().and_then(|h| h.cpus),
+            boot_id: host.and_then(|h| h.boot_id),
+        },
+        tier: trace.tier,
+        coverage: trace.coverage.clone(),
+        notes: trace.notes.clone(),
+        start_mono_ns: start,
+        start_unix_ns: clock::to_unix_ns(start, offset),
+        idle_after_ns: trace.settings.idle_after_ns,
+        coalesce_ns: trace.settings.coalesce_ns,
+        keeps_forward_alloc: Some(trace.keeps_forward_alloc),
+        ..Header::default()
+    }
+}
 
 /// Attaching parses the kernel's types, some 20 MB for a moment, of which the allocator keeps
 /// what lies between longer-lived blocks. The hosts that this is for are short of memory.
@@ -31,12 +65,58 @@ fn give_back_heap() {
     }
 }
 
+/// Makes the recording once its head is known.
+pub(super) type Maker = Box<dyn FnOnce(Header) -> anyhow::Result<Recorder>>;
+
+/// A recording being written.
+pub(super) type Recorder = Writer<Box<dyn io::Write>>;
+
+/// What a trace's inputs go to.
+pub(super) struct Taps {
+    /// Whether pictures are wanted.
+    pub(super) model: bool,
+    /// Whether they are recorded.
+    pub(super) recorder: Option<Maker>,
+}
+
+impl Taps {
+    /// Pictures, and no recording.
+    pub(super) fn shown() -> Self {
+        Self {
+            model: true,
+            recorder: None,
+        }
+    }
+}
+
+/// The one stream of inputs, and who takes it.
+struct Stream {
+    model: Option<Model>,
+    recorder: Option<Recorder>,
+    /// Why recording ended; nothing more is written then.
+    failed: Option<io::Error>,
+}
+
+impl Stream {
+    fn feed(&mut self, t_ns: u64, input: Input<'_>) {
+        if let Some(recorder) = &mut self.recorder
+            && self.failed.is_none()
+        {
+            self.failed = recorder.push(t_ns, input).err();
+        }
+        if let Some(model) = &mut self.model {
+            model.feed(input);
+        }
+    }
+}
+
 /// A running trace.
 pub(super) struct Session {
     /// Programs and maps.
     pub(super) trace: Trace,
     owners: Owners,
-    model: Model,
+    stream: Stream,
+    loss: Loss,
     ring: Ring,
     watch: Watch,
     /// What the model was last told of the host, and of pressure.
@@ -53,7 +133,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Attaches, baselines, and begins.
-    pub(super) fn start(spec: Spec, options: &Options) -> anyhow::Result<Self> {
+    pub(super) fn start(spec: Spec, options: &Options, taps: Taps) -> anyhow::Result<Self> {
         let mut owners = Owners::new(spec)?;
         let mut trace = attach::attach(options)?;
         let events = trace
@@ -62,20 +142,18 @@ impl Session {
         let offset = clock::realtime_offset_ns();
         let start = clock::now_ns();
         owners.start(&mut trace)?;
-        let model = Model::new(Config {
-            start_mono_ns: start,
-            start_unix_ns: clock::to_unix_ns(start, offset),
-            idle_after_ns: trace.settings.idle_after_ns,
-            page_size: crate::host::info::page_size(),
-            tier: trace.tier,
-            coverage: trace.coverage.clone(),
-            keeps_forward_alloc: Some(trace.keeps_forward_alloc),
-            ..Config::default()
-        });
+        let header = header(&trace, start, offset);
+        let model = taps.model.then(|| Model::new(header.config()));
+        let recorder = taps.recorder.map(|make| make(header)).transpose()?;
         let mut session = Self {
             trace,
             owners,
-            model,
+            stream: Stream {
+                model,
+                recorder,
+                failed: None,
+            },
+            loss: Loss::default(),
             ring: Ring::new(events),
             watch: Watch::new(),
             host: None,
@@ -98,20 +176,29 @@ impl Session {
     }
 
     fn learn_processes(&mut self) {
+        let t_ns = clock::now_ns();
         for (pid, process) in self.owners.processes() {
             let facts = ProcessFacts {
                 comm: process.comm.clone(),
                 cgroup: process.cgroup.clone(),
+                cmdline: process.cmdline.clone(),
             };
-            self.model.feed(Input::Process { pid, facts: &facts });
+            self.stream
+                .feed(t_ns, Input::Process { pid, facts: &facts });
         }
+    }
+
+    /// Asks again who process `pid` is: it runs another program now.
+    pub(super) fn relearn(&mut self, pid: u32) {
+        self.owners.relearn(pid);
+        self.learn_processes();
     }
 
     /// Feeds waiting records to the model. Returns whether there may be more.
     pub(super) fn drain(&mut self) -> bool {
         let mut forked = Vec::new();
         let mut exited = false;
-        let (model, undecodable) = (&mut self.model, &mut self.undecodable);
+        let (stream, undecodable) = (&mut self.stream, &mut self.undecodable);
         let n = self.ring.drain(BATCH, |bytes| match decode(bytes) {
             Ok(record) => {
                 match &record {
@@ -119,7 +206,8 @@ impl Session {
                     Record::Exit(p) => exited |= p.header.kind == KIND_EXIT,
                     _ => {}
                 }
-                model.feed(Input::Record(&record));
+                // The time is the record's own.
+                stream.feed(0, Input::Record(&record));
             }
             Err(_) => *undecodable += 1,
         });
@@ -141,7 +229,7 @@ impl Session {
     pub(super) fn reap(&mut self) {
         for ended in self.owners.ended(&mut self.trace) {
             let (pid, t_ns) = (ended.pid, clock::now_ns());
-            self.model.feed(Input::Exited { pid, t_ns });
+            self.stream.feed(t_ns, Input::Exited { pid, t_ns });
         }
     }
 
@@ -199,9 +287,10 @@ impl Session {
         // Closing states that did not fit into the ring are marked as such.
         let now_ns = clock::now_ns();
         for states in [self.states.as_slice(), &buried] {
-            self.model.feed(Input::States { states, now_ns });
+            self.stream.feed(now_ns, Input::States { states, now_ns });
         }
-        self.model.feed(Input::ScanDone { began_ns: began });
+        self.stream
+            .feed(now_ns, Input::ScanDone { began_ns: began });
         Ok(())
     }
 
@@ -217,12 +306,12 @@ impl Session {
         let sample = self.watch.sample(clock::now_ns());
         let happened = counts != self.pressure;
         if happened {
-            self.model.feed(Input::Pressure(&counts));
+            self.stream.feed(sample.at_ns, Input::Pressure(&counts));
             self.pressure = counts;
         }
         if happened || self.host.as_ref().is_none_or(|host| sample.differs(host)) {
             while self.drain() {}
-            self.model.feed(Input::Host(&sample));
+            self.stream.feed(sample.at_ns, Input::Host(&sample));
             self.host = Some(sample);
         }
         Ok(())
@@ -233,7 +322,8 @@ impl Session {
             .trace
             .stats()
             .context("reading the programs' counters")?;
-        self.model.feed(Input::Loss(&Loss {
+        let t_ns = clock::now_ns();
+        self.loss = Loss {
             seen: stats.seen,
             sent: stats.sent,
             merged: stats.merged,
@@ -241,7 +331,8 @@ impl Session {
             dropped_map: stats.dropped_map,
             lost_closed: stats.lost_closed,
             recursion_misses: self.trace.recursion_misses(),
-        }));
+        };
+        self.stream.feed(t_ns, Input::Loss(&self.loss));
         if stats.lost_entry > 0 || self.undecodable > 0 || stats.pending_full > 0 {
             log::debug!(
                 "returns without entry {}, undecodable records {}, touched lists full {}",
@@ -263,7 +354,7 @@ impl Session {
             .truesize_buckets()
             .context("reading the truesize histogram")?;
         // Only received skbs carry their payload; the ratio is theirs.
-        self.model.feed(Input::Truesize(&TruesizeCounts {
+        let counts = TruesizeCounts {
             buckets,
             sum: TruesizeSum {
                 count: received.count + allocated.count,
@@ -271,24 +362,73 @@ impl Session {
                 payload: received.payload,
                 max: received.max.max(allocated.max),
             },
-        }));
+        };
+        self.stream.feed(t_ns, Input::Truesize(&counts));
         Ok(())
     }
 
     /// The picture now.
     pub(super) fn view(&self) -> View {
-        let now = clock::now_ns();
-        self.model.view(now, clock::to_unix_ns(now, self.offset))
+        self.view_at(clock::now_ns())
     }
 
-    /// The last reading: everything is drained and every socket read once more.
-    pub(super) fn finish(&mut self) -> anyhow::Result<View> {
+    /// The picture at `now_ns`; an empty one where none is wanted ([`Taps::model`]).
+    pub(super) fn view_at(&self, now_ns: u64) -> View {
+        let unix_ns = clock::to_unix_ns(now_ns, self.offset);
+        match &self.stream.model {
+            Some(model) => model.view(now_ns, unix_ns),
+            None => Model::new(Config::default()).view(now_ns, unix_ns),
+        }
+    }
+
+    /// The last reading: everything is drained and every socket read once more. Returns its time.
+    pub(super) fn finish(&mut self) -> anyhow::Result<u64> {
         while self.drain() {}
         // Sockets in motion a moment ago are left alone by a resync; at rest they are read.
         let quiet = u64::from(self.trace.settings.resync_quiet_ns).min(250_000_000);
         std::thread::sleep(std::time::Duration::from_nanos(quiet + 1_000_000));
         self.round()?;
-        Ok(self.view())
+        Ok(clock::now_ns())
+    }
+
+    /// Whether pictures are wanted.
+    pub(super) fn is_shown(&self) -> bool {
+        self.stream.model.is_some()
+    }
+
+    /// What was recorded so far; `None` where nothing is.
+    pub(super) fn recorded(&self) -> Option<Counts> {
+        self.stream.recorder.as_ref().map(Writer::counts)
+    }
+
+    /// What became of the changes, as of the last reading.
+    pub(super) fn loss(&self) -> Loss {
+        self.loss
+    }
+
+    /// Makes everything recorded so far readable, if that was not done for a second.
+    pub(super) fn flush(&mut self) {
+        if let Some(recorder) = &mut self.stream.recorder
+            && self.stream.failed.is_none()
+        {
+            self.stream.failed = recorder.flush_if_old(clock::now_ns()).err();
+        }
+    }
+
+    /// Fails where recording has failed.
+    pub(super) fn check_recording(&mut self) -> anyhow::Result<()> {
+        match self.stream.failed.take() {
+            Some(e) => Err(RecordingFailed(e).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the recording, which tells of everything up to `end_ns`. `None` where there is none.
+    pub(super) fn close_recording(&mut self, end_ns: u64) -> anyhow::Result<Option<Counts>> {
+        self.check_recording()?;
+        let finished = self.stream.recorder.take().map(|r| r.finish(end_ns));
+        let counts = finished.transpose().map_err(RecordingFailed)?;
+        Ok(counts.map(|(_, counts)| counts))
     }
 
     /// Kind of hooks.

@@ -77,6 +77,8 @@ pub struct Process {
     pub comm: Option<String>,
     /// Control group.
     pub cgroup: Option<String>,
+    /// Command line, the arguments joined by blanks, up to `procfs::CMDLINE_MOST` bytes.
+    pub cmdline: Option<String>,
     netns: u64,
     /// Sockets it holds that are not TCP, or that the kernel does not list: not asked for again.
     other_inodes: HashSet<u64>,
@@ -160,12 +162,21 @@ impl Owners {
             start: self.procfs.start_time(pid).ok(),
             comm: self.procfs.comm(pid).ok(),
             cgroup: self.procfs.cgroup_path(pid).ok(),
+            cmdline: self.procfs.cmdline(pid).ok().flatten(),
             netns: self.procfs.netns_inode(pid)?,
             other_inodes: HashSet::new(),
             pidfd,
         };
         self.processes.insert(pid, process);
         Ok(())
+    }
+
+    /// Reads name and command line of a traced process again.
+    pub fn relearn(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.comm = self.procfs.comm(pid).ok();
+            process.cmdline = self.procfs.cmdline(pid).ok().flatten();
+        }
     }
 
     /// The traced processes that still run.

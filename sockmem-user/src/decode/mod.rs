@@ -31,6 +31,21 @@ pub enum Record {
     Sysctl(SysctlWrite),
 }
 
+impl Record {
+    /// What, when, where.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        match self {
+            Record::Change(c) => &c.header,
+            Record::Open(l) | Record::Close(l) | Record::Owner(l) => &l.header,
+            Record::Fork(p) | Record::Exit(p) => &p.header,
+            Record::Limit(l) => &l.header,
+            Record::Pressure(p) => &p.header,
+            Record::Sysctl(w) => &w.header,
+        }
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

@@ -168,6 +168,26 @@ fn broken_stat_is_refused() {
 }
 
 #[test]
+fn a_command_line_is_joined_and_bounded() {
+    let long = format!("a\0{}", "b".repeat(5000));
+    let tree = Tree::new()
+        .file("7/cmdline", "redis-server\0--port\x007000\0\0\0")
+        .file("8/cmdline", "")
+        .file("9/cmdline", long);
+    let procfs = tree.procfs();
+    assert_eq!(
+        procfs.cmdline(7).unwrap().as_deref(),
+        Some("redis-server --port 7000")
+    );
+    assert_eq!(procfs.cmdline(8).unwrap(), None);
+    assert_eq!(
+        procfs.cmdline(9).unwrap().map(|c| c.len()),
+        Some(CMDLINE_MOST)
+    );
+    assert!(matches!(procfs.cmdline(10), Err(ProcError::Gone(10))));
+}
+
+#[test]
 fn comm_keeps_what_the_kernel_gives() {
     let tree = Tree::new()
         .file("1/comm", "plain\n")

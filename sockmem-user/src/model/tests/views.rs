@@ -184,6 +184,7 @@ fn loss_truesize_and_facts_are_passed_on() {
         ProcessFacts {
             comm: None,
             cgroup: Some("/a".into()),
+            ..ProcessFacts::default()
         },
     );
     let v = k.view(&m);
@@ -206,6 +207,7 @@ fn loss_truesize_and_facts_are_passed_on() {
         ProcessFacts {
             comm: Some("renamed".into()),
             cgroup: None,
+            ..ProcessFacts::default()
         },
     );
     let owner = k.view(&m).groups.swap_remove(0).owner;
