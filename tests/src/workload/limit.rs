@@ -164,7 +164,7 @@ pub(crate) fn overfull(st: &mut Stage) -> Result<()> {
     let (a, b) = overfull_pair(st)?;
     net::set_rcvbuf(&b, 1)?;
     let before = oracle::netstat("RcvPruned")?;
-    segments(&a, 150)?;
+    segments(&a, 150, 300)?;
     st.until("RcvPruned", || Ok(oracle::netstat("RcvPruned")? > before))?;
     // Dropped segments are sent again and again: no rest.
     st.pause("overfull")
@@ -175,12 +175,12 @@ pub(crate) fn overfull(st: &mut Stage) -> Result<()> {
 /// (`tcp_prune_ofo_queue`, `tcp_data_queue`, net/ipv4/tcp_input.c).
 pub(crate) fn overfull_hole(st: &mut Stage) -> Result<()> {
     let (a, b) = overfull_pair(st)?;
-    segments(&a, 1)?;
+    segments(&a, 1, 300)?;
     st.until("a segment arrives", || Ok(oracle::unread(&b)? == 300))?;
     net::attach_filter(&b, &mut net::filter_marker(MARKER))?;
     let mut writer = &a;
     writer.write_all(&MARKER)?;
-    segments(&a, 40)?;
+    segments(&a, 40, 1000)?;
     st.until("data queues up behind the hole", || {
         // Well over what the receive buffer will be.
         Ok(oracle::mem_info(&b)?.rmem_alloc > 4096)
@@ -203,11 +203,11 @@ fn overfull_pair(st: &mut Stage) -> Result<(TcpStream, TcpStream)> {
     Ok((a, b))
 }
 
-/// Up to `n` segments of 300 bytes.
-fn segments(stream: &TcpStream, n: usize) -> Result<()> {
+/// Up to `n` segments of `size` bytes.
+fn segments(stream: &TcpStream, n: usize, size: usize) -> Result<()> {
     let mut writer = stream;
     for _ in 0..n {
-        match writer.write(&[6; 300]) {
+        match writer.write(&vec![6; size]) {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::WouldBlock => break,
             Err(e) => return Err(e.into()),
