@@ -231,17 +231,17 @@ mod tests {
             there_and_back(&LimitSet {
                 header: header(), began_ns: wide, asked, from: w[0], to: w[1], tgid: w[2],
                 what: w[3] as u8, flags: w[4] as u8, level: w[5] as u16, optname: w[6], comm: *b"0123456789abcdef",
-            }, |b, v| put_limit(b, v), get_limit);
+            }, put_limit, get_limit);
             there_and_back(&Pressure {
                 header: header(), count: wide, allocated: wide / 2, limits: [wide, 1, 2], rmem_alloc: w[0],
                 rcvbuf: w[1], kind: w[2] as u8, flags: w[3] as u8, direction: w[4] as u8, reserved: [0; 5],
-            }, |b, v| put_pressure(b, v), get_pressure);
+            }, put_pressure, get_pressure);
             there_and_back(&SysctlWrite {
                 header: header(), name: *b"tcp_mem\0\0\0\0\0\0\0\0\0", comm: *b"fedcba9876543210", netns: w[0], reserved: 0,
-            }, |b, v| put_sysctl(b, v), get_sysctl);
+            }, put_sysctl, get_sysctl);
             let mut counts = PressureCounts { lost: wide, ..PressureCounts::default() };
             counts.seen[2] = w[0].into();
-            there_and_back(&counts, |b, v| put_counts(b, v), get_counts);
+            there_and_back(&counts, put_counts, get_counts);
             there_and_back(&HostSample {
                 at_ns: wide,
                 settings: vec![
@@ -251,7 +251,7 @@ mod tests {
                 counters: vec![NetCounters { netns: w[1], values: [Some(0), None, Some(u64::MAX - 1), Some(4), None, Some(6)] }],
                 tcp_pages: (w[2] % 2 == 0).then_some(w[3].into()),
                 under_pressure: [None, Some(false), Some(true)][w[4] as usize % 3],
-            }, |b, v| put_host(b, v), get_host);
+            }, put_host, get_host);
         }
 
         #[test]
