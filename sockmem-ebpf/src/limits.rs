@@ -95,7 +95,7 @@ fn begin(sk: u64, expected: u32, level: u32, optname: u32, value: (u64, u64)) {
     let key = bpf_get_current_pid_tgid();
     let tgid = (key >> 32) as u32;
     // One that is not traced yet is so when the call returns, if its user is a target.
-    if tgid == setting!(self_tgid) || (state(sk).is_none() && !adopt::is_target(tgid)) {
+    if tgid == setting!(self_tgid) || (state::<Probed>(sk).is_none() && !adopt::is_target(tgid)) {
         return;
     }
     if expected == SOL_TCP && !memory::is_tcp::<Probed>(sk) {
@@ -141,7 +141,9 @@ program!("kretprobe", kr_set_opt, |ctx| {
 
 #[inline(always)]
 fn done(call: &OptCall, tgid: u32) {
-    let Some(st) = state(call.sk) else { return };
+    let Some(st) = state::<Probed>(call.sk) else {
+        return;
+    };
     let Some(to) = read_field(call.sk, call.what) else {
         return;
     };

@@ -13,7 +13,7 @@ use crate::{
     arg, emit,
     maps::{PRESSURE_COUNTS, PRESSURE_MARKS, off, setting},
     memory::{self, Memory, Probed, Typed, at},
-    observe::{now, state, traced},
+    observe::{now, state},
     program,
     tier_kprobe::arg0,
 };
@@ -116,7 +116,7 @@ fn limits(proto: u64, to: &mut [u64; 3]) -> bool {
 program!("tp_btf/sock_exceed_buf_limit", tp_exceed_buf, |ctx| {
     let sk = arg!(ctx, 0);
     if memory::is_tcp::<Typed>(sk) {
-        let mut facts = own(traced::<Typed>(sk).map_or(0, |st| st.id));
+        let mut facts = own(state::<Typed>(sk).map_or(0, |st| st.id));
         if limits(Typed::number(arg!(ctx, 1)), &mut facts.limits) {
             facts.flags = PRESSURE_MEM;
         }
@@ -143,7 +143,7 @@ fn own(id: u64) -> Facts {
 // tcp_prune_ofo_queue and tcp_collapse below.
 program!("tp_btf/sock_rcvqueue_full", tp_rcvqueue, |ctx| {
     let sk = arg!(ctx, 0);
-    if let Some(st) = traced::<Typed>(sk) {
+    if let Some(st) = state::<Typed>(sk) {
         report(
             Typed::number(sk),
             PRESSURE_RCVQUEUE,
@@ -167,7 +167,7 @@ fn enter(sk: u64) {
     if pressed == 0 || at::<u64>(pressed) != 0 {
         return;
     }
-    let mut facts = own(state(sk).map_or(0, |st| st.id));
+    let mut facts = own(state::<Probed>(sk).map_or(0, |st| st.id));
     if limits(proto, &mut facts.limits) && off!(proto_allocated) != ABSENT {
         let allocated: u64 = Probed::read(proto, off!(proto_allocated));
         facts.allocated = at(allocated);
@@ -180,7 +180,7 @@ fn enter(sk: u64) {
 // over its limit, and collapsing it was not enough (tcp_prune_queue, net/ipv4/tcp_input.c).
 program!("kprobe", kp_prune_ofo, |ctx| {
     let sk = arg0(ctx);
-    if let Some(st) = state(sk) {
+    if let Some(st) = state::<Probed>(sk) {
         let facts = own(st.id);
         if Probed::read::<u64>(sk, off!(ofo_root)) != 0 {
             report(sk, PRESSURE_PRUNE_OFO, hook::PRUNE_OFO, &facts);
@@ -194,7 +194,7 @@ program!("kprobe", kp_prune_ofo, |ctx| {
 // before 6.6.
 program!("kprobe", kp_collapse, |ctx| {
     let sk = arg0(ctx);
-    if let Some(st) = state(sk) {
+    if let Some(st) = state::<Probed>(sk) {
         report(sk, PRESSURE_COLLAPSE, hook::COLLAPSE, &own(st.id));
     }
 });

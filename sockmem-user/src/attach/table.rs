@@ -24,6 +24,8 @@ pub enum Kind {
     Return,
     /// A BPF iterator: run on demand.
     Iter,
+    /// Attached to nothing: run on demand.
+    Run,
 }
 
 /// What a program is for; groups can be switched off and are measured one by one.
@@ -122,7 +124,7 @@ const fn with_params(mut spec: ProgramSpec, n: usize) -> ProgramSpec {
 }
 
 use Group::{Audit, Backlog, Core, Limits, Ownership, Pressure, Scan, Truesize, WmemAlloc};
-use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Return, TpBtf};
+use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Return, Run, TpBtf};
 use Need::{Either, Optional, Required};
 
 const NO_REAP: Need = Optional("partial reclaim by the delayed-ACK timer (kernels before 6.0)");
@@ -140,26 +142,10 @@ const NO_PRUNE: Need = Optional("whose receive queue is pruned or collapsed: it 
 const NO_WRITER: Need = Optional("who writes a sysctl");
 const AUDIT: Need = Optional("audit");
 
-/// Every program, in the order in which they are attached.
+/// Every program, in the order in which they are attached: first those of one tier, so that a
+/// tier that this kernel refuses is refused by its first program.
 #[rustfmt::skip] // A table: a line a program.
 pub const PROGRAMS: &[ProgramSpec] = &[
-    // Every tier: states, processes, reading on demand.
-    p("tp_set_state", "inet_sock_set_state", TpBtf, ALL, Ownership, Required),
-    p("tp_fork", "sched_process_fork", TpBtf, ALL, Ownership, Optional("--follow")),
-    p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
-    p("it_baseline", "tcp", Iter, ALL, Scan, Required),
-    p("it_resync", "bpf_map_elem", Iter, ALL, Scan, Required),
-    p("tp_exceed_buf", "sock_exceed_buf_limit", TpBtf, ALL, Pressure, NO_EXCEED),
-    p("tp_rcvqueue", "sock_rcvqueue_full", TpBtf, ALL, Pressure, NO_RCVQUEUE),
-    // Rare calls: kprobes in both tiers with hooks after every change.
-    p("kr_set_opt", "sock_setsockopt", Return, EXACT, Limits, NO_SET),
-    p("kp_sock_opt", "sock_setsockopt", Kprobe, EXACT, Limits, NO_SET),
-    p("kr_set_opt", "tcp_setsockopt", Return, EXACT, Limits, NO_SET),
-    p("kp_tcp_opt", "tcp_setsockopt", Kprobe, EXACT, Limits, NO_SET),
-    p("kp_sysctl", "proc_sys_write", Kprobe, EXACT, Limits, NO_WRITER),
-    p("kp_enter_press", "tcp_enter_memory_pressure", Kprobe, EXACT, Pressure, NO_ENTER),
-    p("kp_prune_ofo", "tcp_prune_ofo_queue", Kprobe, EXACT, Pressure, NO_PRUNE),
-    p("kp_collapse", "tcp_collapse", Kprobe, EXACT, Pressure, NO_PRUNE),
     // fentry/fexit.
     p("fx_release_cb", "tcp_release_cb", Fexit, FENTRY, Core, Required),
     conditional(p("fe_release_sock", "release_sock", Fentry, FENTRY, Core, Required)),
@@ -211,6 +197,23 @@ pub const PROGRAMS: &[ProgramSpec] = &[
     p("tp_destroy", "tcp_destroy_sock", TpBtf, TRACEPOINT, Core, Required),
     p("tp_softirq_exit", "softirq_exit", TpBtf, TRACEPOINT, Core, Required),
     p("tp_sched_switch", "sched_switch", TpBtf, TRACEPOINT, Core, Required),
+    // Every tier: states, processes, reading on demand.
+    p("tp_set_state", "inet_sock_set_state", TpBtf, ALL, Ownership, Required),
+    p("tp_fork", "sched_process_fork", TpBtf, ALL, Ownership, Optional("--follow")),
+    p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
+    p("it_baseline", "tcp", Iter, ALL, Scan, Required),
+    p("rt_run", "on demand", Run, ALL, Scan, Required),
+    p("tp_exceed_buf", "sock_exceed_buf_limit", TpBtf, ALL, Pressure, NO_EXCEED),
+    p("tp_rcvqueue", "sock_rcvqueue_full", TpBtf, ALL, Pressure, NO_RCVQUEUE),
+    // Rare calls: kprobes in both tiers with hooks after every change.
+    p("kr_set_opt", "sock_setsockopt", Return, EXACT, Limits, NO_SET),
+    p("kp_sock_opt", "sock_setsockopt", Kprobe, EXACT, Limits, NO_SET),
+    p("kr_set_opt", "tcp_setsockopt", Return, EXACT, Limits, NO_SET),
+    p("kp_tcp_opt", "tcp_setsockopt", Kprobe, EXACT, Limits, NO_SET),
+    p("kp_sysctl", "proc_sys_write", Kprobe, EXACT, Limits, NO_WRITER),
+    p("kp_enter_press", "tcp_enter_memory_pressure", Kprobe, EXACT, Pressure, NO_ENTER),
+    p("kp_prune_ofo", "tcp_prune_ofo_queue", Kprobe, EXACT, Pressure, NO_PRUNE),
+    p("kp_collapse", "tcp_collapse", Kprobe, EXACT, Pressure, NO_PRUNE),
     // Test-only.
     p("au_release_in", "tcp_release_cb", Fentry, ALL, Audit, AUDIT),
     p("au_release_out", "tcp_release_cb", Fexit, ALL, Audit, AUDIT),

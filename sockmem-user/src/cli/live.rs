@@ -11,7 +11,8 @@ use super::record;
 use super::run::host_facts;
 use super::session::{Session, Taps};
 use super::trace::{self, Job, Sink};
-use crate::model::View;
+use crate::host::clock;
+use crate::model::{Detail, View};
 use crate::sinks::look::{Look, utf8_locale};
 use crate::sinks::plain::{self, DEFAULT_ROWS, Plain};
 use crate::sinks::{HostFacts, json};
@@ -54,10 +55,8 @@ pub(super) fn run(args: &LiveArgs) -> anyhow::Result<Exit> {
         target,
     };
     let mut over = trace::run(job, taps, &mut out)?;
-    let view = over.session.view_at(over.end_ns);
-    let audit = out.audit(&over.session)?;
     over.session.close_recording(over.end_ns)?;
-    out.last(&view, audit.as_ref())?;
+    out.last(&over.session, over.end_ns)?;
     Ok(Exit::Done)
 }
 
@@ -66,14 +65,15 @@ struct Printer {
     host: HostFacts,
     format: Format,
     plain: Plain,
+    /// As `plain::Options::rows`.
+    rows: Option<usize>,
     terminal: bool,
     audit: bool,
 }
 
 impl Sink for Printer {
     fn round(&mut self, session: &Session) -> anyhow::Result<()> {
-        let audit = self.audit(session)?;
-        Ok(self.interval(&session.view(), audit.as_ref())?)
+        self.interval(session)
     }
 
     fn resized(&mut self) {
@@ -101,37 +101,68 @@ impl Printer {
                 look: look(&args.output, terminal),
                 rows,
             }),
+            rows,
             terminal,
             audit: args.trace.audit,
         }
     }
 
-    fn interval(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        match (self.format, audit) {
-            (Format::Json, Some(audit)) => {
-                let line = json::live_line(view, &self.host);
-                writeln!(out, "{}", with_audit(&line, audit, view))?;
-            }
-            (Format::Json, None) => json::write_live(view, &self.host, &mut out)?,
-            (Format::Text, _) => self.plain.interval(view, &mut out)?,
-        }
-        out.flush()
-    }
-
-    fn last(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
+    fn interval(&mut self, session: &Session) -> anyhow::Result<()> {
+        let now_ns = clock::now_ns();
+        let detail = match self.format {
+            // Its sockets are written one by one, and without their timelines.
+            Format::Json => Detail::SUMS,
+            Format::Text => Detail {
+                timelines: true,
+                most: self.rows,
+                ..Detail::LIVE
+            },
+        };
+        let view = session.view_with(now_ns, detail);
         let mut out = io::BufWriter::new(io::stdout().lock());
         match self.format {
-            Format::Json => {
-                let line = json::report_line(view, &self.host);
-                match audit {
-                    Some(audit) => writeln!(out, "{}", with_audit(&line, audit, view))?,
-                    None => writeln!(out, "{line}")?,
-                }
-            }
-            Format::Text => self.plain.summary(view, &mut out)?,
+            Format::Json => self.json(session, &view, &mut out, |view, host, mut out| {
+                let rows = || session.rows(now_ns, Detail::LIVE);
+                json::write_live_rows(view, rows, host, &mut out)
+            })?,
+            Format::Text => self.plain.interval(&view, &mut out)?,
         }
-        out.flush()
+        Ok(out.flush()?)
+    }
+
+    fn last(&mut self, session: &Session, end_ns: u64) -> anyhow::Result<()> {
+        let detail = Detail {
+            timelines: false,
+            most: (self.format == Format::Json).then_some(0),
+            ..Detail::FULL
+        };
+        let view = session.view_with(end_ns, detail);
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        match self.format {
+            Format::Json => self.json(session, &view, &mut out, |view, host, mut out| {
+                let rows = || session.rows(end_ns, Detail::LIVE);
+                json::write_report_rows(view, rows, host, &mut out)
+            })?,
+            Format::Text => self.plain.summary(&view, &mut out)?,
+        }
+        Ok(out.flush()?)
+    }
+
+    /// A document, with the audit's figures where they were asked for.
+    fn json<W: Write>(
+        &self,
+        session: &Session,
+        view: &View,
+        out: &mut W,
+        write: impl Fn(&View, &HostFacts, &mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(audit) = self.audit(session)? else {
+            return Ok(write(view, &self.host, out)?);
+        };
+        let mut line = Vec::new();
+        write(view, &self.host, &mut line)?;
+        let line = String::from_utf8(line).context("a document is text")?;
+        Ok(writeln!(out, "{}", with_audit(&line, &audit, view))?)
     }
 }
 

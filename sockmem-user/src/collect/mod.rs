@@ -6,5 +6,5 @@
 mod owners;
 mod ring;
 
-pub use owners::{Ended, Owners, OwnersError, Process, Spec};
+pub use owners::{Ended, HeldBy, Owners, OwnersError, Process, Spec};
 pub use ring::Ring;

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use sockmem_common::{
     PRESSURE_COLLAPSE, PRESSURE_ENTER, PRESSURE_EXCEED, PRESSURE_MEM, PRESSURE_PRUNE_OFO,
-    PRESSURE_PRUNE_RCV, PRESSURE_RCVQUEUE, Pressure, PressureCounts, SysctlWrite,
+    PRESSURE_PRUNE_RCV, PRESSURE_RCVQUEUE, Pressure, PressureCounts, SockState, SysctlWrite,
 };
 
 use super::address::{self, comm};
 use super::groups::GroupKey;
-use super::sockets::{LATEST_NS, Socket};
+use super::sockets::LATEST_NS;
 use super::{By, EventKind, EventSocket, EventView, HeldBy, Model, Tier};
 use crate::facts::{HostSample, KERNEL_COUNTERS, NetCounters, Setting};
 
@@ -183,8 +183,10 @@ impl Model {
         let Some(kind) = kind_of(p.kind) else { return };
         let at_ns = p.header.t_ns.min(LATEST_NS);
         let mut event = Event::new(at_ns, true, p.count.max(1), self.held());
-        if let Some(&at) = self.index.get(&p.header.id) {
-            event.about = Some(about(&self.sockets[at as usize], p));
+        if let Some(at) = self.index.find(p.header.id, &self.sockets) {
+            let socket = &self.sockets[at];
+            let key = self.groups[socket.group as usize].key;
+            event.about = Some(about(key, &socket.state(), p));
         }
         if kind == EventKind::ExceedLimit {
             event.direction = Some(if p.direction == 0 { "send" } else { "receive" });
@@ -451,10 +453,9 @@ impl Model {
     }
 }
 
-fn about(socket: &Socket, p: &Pressure) -> About {
-    let state = &socket.state;
+fn about(key: GroupKey, state: &SockState, p: &Pressure) -> About {
     About {
-        key: socket.key,
+        key,
         cookie: (state.cookie != 0).then_some(state.cookie),
         local: address::local(state),
         remote: address::remote(state),

@@ -11,10 +11,13 @@
 
 mod address;
 mod drain;
+mod ends;
 mod events;
 mod feed;
 mod groups;
 mod hash;
+mod held;
+mod index;
 mod input;
 mod limits;
 mod processes;
@@ -43,6 +46,7 @@ use drain::Drains;
 use events::Events;
 use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
+use index::Index;
 use processes::Processes;
 use sockets::Socket;
 use verdict::Rules;
@@ -107,6 +111,14 @@ pub struct Oddities {
     pub closed_unseen: u64,
 }
 
+/// A socket that was destroyed.
+#[derive(Clone, Debug)]
+struct Closed {
+    socket: Socket,
+    /// Whose it was: its group may have been given up since.
+    key: GroupKey,
+}
+
 /// Everything that is known of the trace.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -114,11 +126,11 @@ pub struct Model {
     rules: Rules,
     sockets: Vec<Socket>,
     /// Position in `sockets` by id.
-    index: IdMap<u64, u32>,
+    index: Index,
     groups: Vec<Group>,
     group_index: IdMap<GroupKey, u32>,
     total: Group,
-    closed: VecDeque<Socket>,
+    closed: VecDeque<Closed>,
     gone: IdSet,
     gone_order: VecDeque<u64>,
     processes: Processes,
@@ -148,7 +160,7 @@ impl Model {
         Model {
             rules,
             sockets: Vec::new(),
-            index: IdMap::default(),
+            index: Index::default(),
             groups: vec![Group::new(GroupKey::UNKNOWN, start, config.sum_buckets)],
             group_index: IdMap::from_iter([(GroupKey::UNKNOWN, 0)]),
             total: Group::new(GroupKey::UNKNOWN, start, config.sum_buckets),

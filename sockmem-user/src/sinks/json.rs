@@ -2,6 +2,7 @@
 //! of a whole trace (`sockmem-trace/report/1`). Integers are bytes and
 //! nanoseconds, unknown is `null`. Documents are streamed: no tree is built.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
@@ -27,12 +28,30 @@ pub const REPORT_SCHEMA: &str = "sockmem-trace/report/1";
 /// # Errors
 /// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
 pub fn write_live(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Result<()> {
+    write_live_rows(view, || view.sockets.iter(), host, out)
+}
+
+/// As `write_live`, with the sockets from `rows`, each of which is asked for when the one before
+/// is written: many sockets need no more memory than one.
+///
+/// # Errors
+/// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
+pub fn write_live_rows<I>(
+    view: &View,
+    rows: impl Fn() -> I,
+    host: &HostFacts,
+    out: &mut impl Write,
+) -> io::Result<()>
+where
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     write_line(
         &Document {
             schema: LIVE_SCHEMA,
             view,
             host,
             whole: false,
+            rows,
         },
         out,
     )
@@ -43,12 +62,29 @@ pub fn write_live(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Re
 /// # Errors
 /// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
 pub fn write_report(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Result<()> {
+    write_report_rows(view, || view.sockets.iter(), host, out)
+}
+
+/// As `write_report`, with the live sockets from `rows`, as in `write_live_rows`.
+///
+/// # Errors
+/// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
+pub fn write_report_rows<I>(
+    view: &View,
+    rows: impl Fn() -> I,
+    host: &HostFacts,
+    out: &mut impl Write,
+) -> io::Result<()>
+where
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     write_line(
         &Document {
             schema: REPORT_SCHEMA,
             view,
             host,
             whole: true,
+            rows,
         },
         out,
     )
@@ -122,15 +158,21 @@ impl serde_json::ser::Formatter for Harmless {
     }
 }
 
-struct Document<'a> {
+struct Document<'a, F> {
     schema: &'static str,
     view: &'a View,
     host: &'a HostFacts,
     /// Everything seen, not only what is alive.
     whole: bool,
+    /// The live sockets.
+    rows: F,
 }
 
-impl Serialize for Document<'_> {
+impl<F, I> Serialize for Document<'_, F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let v = self.view;
         let mut map = s.serialize_map(None)?;
@@ -180,7 +222,10 @@ impl Serialize for Document<'_> {
         let closed = if self.whole { v.closed.as_slice() } else { &[] };
         map.serialize_entry(
             "sockets",
-            &Seq(|| v.sockets.iter().chain(closed).map(Socket)),
+            &Seq(|| {
+                let live = (self.rows)().map(Row::Live);
+                live.chain(closed.iter().map(Row::Closed)).map(Socket)
+            }),
         )?;
         map.end()
     }
@@ -393,12 +438,21 @@ impl Serialize for Group<'_> {
     }
 }
 
-/// A socket: the field table, its reasons, its limits.
-struct Socket<'a>(&'a SocketView);
+/// A socket of a list.
+enum Row<'a, B> {
+    Live(B),
+    Closed(&'a SocketView),
+}
 
-impl Serialize for Socket<'_> {
+/// A socket: the field table, its reasons, its limits.
+struct Socket<'a, B>(Row<'a, B>);
+
+impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let socket = self.0;
+        let socket = match &self.0 {
+            Row::Live(socket) => socket.borrow(),
+            Row::Closed(socket) => socket,
+        };
         let mut map = s.serialize_map(None)?;
         let mut owner = false;
         for field in FIELDS {

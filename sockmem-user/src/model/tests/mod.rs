@@ -3,6 +3,7 @@
 
 mod feeding;
 mod happened;
+mod kept;
 mod properties;
 mod truth;
 mod views;
