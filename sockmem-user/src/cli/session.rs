@@ -4,13 +4,14 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use sockmem_common::{OWNER_PROCESS, STATE_CLOSED, SockState, TruesizeSum};
+use sockmem_common::{OWNER_PROCESS, PressureCounts, STATE_CLOSED, SockState, TruesizeSum};
 
 use crate::attach::{self, Options, Trace};
 use crate::collect::{HeldBy, Owners, Ring, Spec};
 use crate::decode::{Record, decode};
-use crate::facts::{Loss, Tier};
+use crate::facts::{HostSample, Loss, Tier};
 use crate::host::clock;
+use crate::host::watch::Watch;
 use crate::model::{Input, Model, ProcessFacts, TruesizeCounts};
 use crate::recording::{Counts, Header, HostInfo, Writer};
 
@@ -18,6 +19,8 @@ use crate::recording::{Counts, Header, HostInfo, Writer};
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+/// Intervals after which the network namespaces are looked for again.
+const NAMESPACES_EVERY: u64 = 16;
 
 /// States handed on together. They are not kept: at 100,000 sockets that would be 43 MB.
 const STATES: usize = 128;
@@ -169,6 +172,10 @@ pub(super) struct Session {
     stream: Stream,
     loss: Loss,
     records: Records,
+    watch: Watch,
+    /// What the model was last told of the host, and of pressure.
+    host: Option<HostSample>,
+    pressure: PressureCounts,
     /// Sockets that the last scan held.
     sockets: usize,
     /// skbs counted when their histogram was last read: it is read again when there are more.
@@ -206,6 +213,9 @@ impl Session {
                 ring: Ring::new(events),
                 undecodable: 0,
             },
+            watch: Watch::new(),
+            host: None,
+            pressure: PressureCounts::default(),
             sockets: 0,
             skbs: 0,
             rounds: 0,
@@ -289,6 +299,7 @@ impl Session {
         self.rounds += 1;
         let mut held = Vec::new();
         self.scan(due.then_some(&mut held))?;
+        self.host()?;
         if due {
             let new = self.owners.refresh(&mut self.trace, held)?;
             if !new.is_empty() {
@@ -354,6 +365,29 @@ impl Session {
         let now_ns = clock::now_ns();
         self.stream.feed(now_ns, Input::ScanDone { began_ns });
         self.follow_up(later);
+        Ok(())
+    }
+
+    /// Reads the host's limits and counters, after the records of what happened before.
+    fn host(&mut self) -> anyhow::Result<()> {
+        if self.rounds % NAMESPACES_EVERY == 1 {
+            self.watch.follow(&self.owners.namespaces());
+        }
+        let counts = self
+            .trace
+            .pressure()
+            .context("reading the counts of memory pressure")?;
+        let sample = self.watch.sample(clock::now_ns());
+        let happened = counts != self.pressure;
+        if happened {
+            self.stream.feed(sample.at_ns, Input::Pressure(&counts));
+            self.pressure = counts;
+        }
+        if happened || self.host.as_ref().is_none_or(|host| sample.differs(host)) {
+            while self.drain() {}
+            self.stream.feed(sample.at_ns, Input::Host(&sample));
+            self.host = Some(sample);
+        }
         Ok(())
     }
 

@@ -30,6 +30,12 @@ impl Model {
             Record::Exit(p) => {
                 self.processes.exited(p.header.id as u32, p.header.t_ns);
             }
+            Record::Limit(l) => match self.index.find(l.header.id, &self.sockets) {
+                Some(at) => self.sockets[at].limit_set(l),
+                None => self.oddities.unmatched += 1,
+            },
+            Record::Pressure(p) => self.pressure(p),
+            Record::Sysctl(w) => self.sysctl_written(w),
         }
     }
 

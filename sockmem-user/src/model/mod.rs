@@ -14,12 +14,14 @@ pub mod check;
 pub mod compare;
 mod drain;
 mod ends;
+mod events;
 mod feed;
 mod groups;
 mod hash;
 mod held;
 mod index;
 mod input;
+mod limits;
 mod processes;
 mod random;
 mod render;
@@ -50,6 +52,7 @@ pub use truesize::TruesizeCounts;
 pub use view::*;
 
 use drain::Drains;
+use events::Events;
 use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
 use index::Index;
@@ -145,6 +148,7 @@ pub struct Model {
     gone_order: VecDeque<u64>,
     processes: Processes,
     drains: Drains,
+    events: Events,
     loss: Loss,
     truesize: Option<TruesizeView>,
     truesize_ranges: Vec<(u64, u64)>,
@@ -186,6 +190,7 @@ impl Model {
             gone_order: VecDeque::new(),
             processes: Processes::default(),
             drains: Drains::new(),
+            events: Events::default(),
             loss: Loss::default(),
             truesize: None,
             truesize_ranges: Vec::new(),

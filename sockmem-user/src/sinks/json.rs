@@ -14,8 +14,8 @@ use super::escape::harmless;
 use super::fields::{FIELDS, Value};
 use super::{HostFacts, TOOL_VERSION};
 use crate::model::{
-    Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals, TruesizeView,
-    Verdict, View, reason_name,
+    By, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals,
+    TruesizeView, Verdict, View, reason_name,
 };
 
 /// Schema of a line of `live --format json`.
@@ -209,6 +209,12 @@ where
             "drain_ns",
             &v.drain_ns.map(|(p50, p99, max)| Drain { p50, p99, max }),
         )?;
+        map.serialize_entry("event_counts", &events::counts(v))?;
+        map.serialize_entry("events_lost", &v.events_lost)?;
+        map.serialize_entry("kernel_counters", &v.kernel_counters)?;
+        if self.whole {
+            map.serialize_entry("events", &Seq(|| v.events.iter().map(events::Event)))?;
+        }
         map.serialize_entry(
             "processes",
             &Seq(|| v.groups.iter().map(|g| Group(g, self.whole))),
@@ -497,22 +503,46 @@ impl Serialize for Value<'_> {
 }
 
 #[derive(Serialize)]
-struct LimitJson {
+struct LimitJson<'a> {
     at_ns: u64,
     what: &'static str,
     from: u32,
     to: u32,
     cause: &'static str,
+    how: &'static str,
+    option: Option<&'static str>,
+    asked: Option<i32>,
+    by: Option<ByJson<'a>>,
 }
 
-impl From<&LimitChange> for LimitJson {
-    fn from(c: &LimitChange) -> Self {
+/// Who did something.
+#[derive(Serialize)]
+pub(super) struct ByJson<'a> {
+    pid: u32,
+    comm: Option<&'a str>,
+}
+
+impl<'a> From<&'a By> for ByJson<'a> {
+    fn from(by: &'a By) -> Self {
+        ByJson {
+            pid: by.pid,
+            comm: by.comm.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a LimitChange> for LimitJson<'a> {
+    fn from(c: &'a LimitChange) -> Self {
         LimitJson {
             at_ns: c.at_ns,
             what: limit_name(c.what),
             from: c.from,
             to: c.to,
             cause: cause_name(c.cause),
+            how: if c.observed { "call" } else { "derived" },
+            option: c.option,
+            asked: c.asked,
+            by: c.by.as_ref().map(ByJson::from),
         }
     }
 }
@@ -523,6 +553,9 @@ pub fn limit_name(limit: Limit) -> &'static str {
     match limit {
         Limit::Rcvbuf => "rcvbuf",
         Limit::Sndbuf => "sndbuf",
+        Limit::ReservedMem => "reserved_mem",
+        Limit::WindowClamp => "window_clamp",
+        Limit::NotsentLowat => "notsent_lowat",
     }
 }
 
@@ -536,6 +569,8 @@ pub fn cause_name(cause: LimitCause) -> &'static str {
         LimitCause::Unknown => "unknown",
     }
 }
+
+mod events;
 
 #[cfg(test)]
 mod tests;

@@ -37,10 +37,13 @@ mod columns;
 mod groups;
 mod header;
 mod histogram;
+mod incidents;
 mod listeners;
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod incidents_tests;
 #[cfg(test)]
 mod plain_tests;
 

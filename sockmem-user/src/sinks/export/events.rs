@@ -219,7 +219,11 @@ impl Events {
                 return self.forget(began_ns, sink);
             }
             Input::Loss(loss) => sink.loss(t_ns, loss)?,
-            Input::Truesize(_) => {}
+            // Changes of limits are told by the readings, in every tier alike.
+            Input::Record(Record::Limit(_) | Record::Pressure(_) | Record::Sysctl(_))
+            | Input::Truesize(_)
+            | Input::Host(_)
+            | Input::Pressure(_) => {}
         }
         if self.waiting.len() >= self.most_waiting {
             self.waiting.sort_by_key(|e| e.t_ns);

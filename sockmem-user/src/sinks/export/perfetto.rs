@@ -403,13 +403,10 @@ impl<W: Write> EventSink for Perfetto<W> {
         if difference != 0 {
             self.add(e.t_ns, pid_of(e.who.as_deref()), difference)?;
         }
-        for (what, change) in LIMITS.into_iter().zip(e.limits) {
+        let now = [e.counters.rcvbuf, e.counters.sndbuf];
+        for ((what, to), change) in LIMITS.into_iter().zip(now).zip(e.limits) {
             let Some((from, cause)) = change else {
                 continue;
-            };
-            let to = match what {
-                crate::model::Limit::Rcvbuf => e.counters.rcvbuf,
-                crate::model::Limit::Sndbuf => e.counters.sndbuf,
             };
             let name = format!(
                 "{} {} → {} ({})",
