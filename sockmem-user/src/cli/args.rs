@@ -11,6 +11,7 @@ use clap::{
 };
 
 use super::exit::Exit;
+use super::manual::{CompletionsArgs, ManArgs};
 use super::record::{self, RecordArgs};
 use super::target::Target;
 use super::units;
@@ -52,6 +53,10 @@ enum Command {
     Record(Box<RecordArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// Prints what a shell needs to complete commands and options
+    Completions(CompletionsArgs),
+    /// Prints the manual page
+    Man(ManArgs),
 }
 
 /// Options that every command has.
@@ -249,6 +254,10 @@ pub enum Invocation {
     Explain,
     /// Look at the host.
     Doctor(DoctorArgs),
+    /// Print a shell's completions.
+    Completions(CompletionsArgs),
+    /// Print or write manual pages.
+    Man(ManArgs),
 }
 
 /// Nothing to do but to print this and end: help, version, or what is wrong with the arguments.
@@ -287,6 +296,8 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
+        Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
@@ -324,6 +335,8 @@ pub fn command() -> clap::Command {
                 .after_long_help(record::NOTES)
         })
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
+        .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
 }
 
 const SHORT_EXAMPLES: &str = "\
@@ -347,6 +360,12 @@ const DOCTOR_NOTES: &str = "\
 Example: sudo sockmem-trace doctor
 Exit status: 0 a trace would work (perhaps with less than exact counters: see the rows marked
 warn); 2 it would not (see the rows marked fail).";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example: sockmem-trace completions bash | sudo tee /etc/bash_completion.d/sockmem-trace";
+
+const MAN_EXAMPLE: &str = "\
+Example: sockmem-trace man | man -l -";
 
 const NO_TARGET: &str = "\
 no target: which sockets are to be traced? Name at least one of

@@ -4,7 +4,7 @@
 //! * `run`: from arguments to the command.
 //! * `trace`: the run loop of every trace. * `session`: trace, owners, model and recording held together.
 //! * `live`: shows it. * `record`: writes it to a file.
-//! * `doctor`: what this host allows.
+//! * `doctor`: what this host allows. * `manual`: manual pages and completions.
 
 pub mod args;
 pub mod exit;
@@ -13,6 +13,7 @@ pub mod units;
 
 mod doctor;
 mod live;
+pub mod manual;
 pub mod record;
 mod run;
 mod session;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, live, record};
+use super::{doctor, live, manual, record};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -26,6 +26,8 @@ where
         Ok(Invocation::Doctor(args)) => doctor::run(&args),
         Ok(Invocation::Live(args)) => live::run(&args),
         Ok(Invocation::Record(args)) => record::run(&args),
+        Ok(Invocation::Completions(args)) => manual::completions(&args),
+        Ok(Invocation::Man(args)) => manual::man(&args),
     };
     match result {
         Ok(exit) => exit,

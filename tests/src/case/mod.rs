@@ -6,6 +6,7 @@ mod errors;
 mod loss;
 mod motion;
 mod owner;
+mod record;
 mod rest;
 mod scene;
 mod selftest;
@@ -180,6 +181,7 @@ fn all() -> Vec<Case> {
     out.extend(churn::cases());
     out.extend(loss::cases());
     out.extend(sockstat::cases());
+    out.extend(record::cases());
     out.extend(detach::cases());
     out
 }
