@@ -234,9 +234,8 @@ impl Getter {
 
     /// An input of any other kind; `false` for one that this version does not know.
     fn rare(&mut self, from: &mut Contents, kind: u64) -> Result<bool, Short> {
-        let kind = match u8::try_from(kind) {
-            Ok(kind @ OPEN..=PRESSURE_COUNTS) => kind,
-            _ => return Ok(false),
+        let Ok(kind @ OPEN..=PRESSURE_COUNTS) = u8::try_from(kind) else {
+            return Ok(false);
         };
         let row = from.row(kind.into())?;
         let mut row = &from.raw[row];

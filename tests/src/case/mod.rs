@@ -11,6 +11,7 @@ mod loss;
 mod motion;
 mod owner;
 mod pressure;
+mod record;
 mod rest;
 mod scene;
 mod screen;
@@ -205,6 +206,7 @@ fn all() -> Vec<Case> {
     out.extend(loss::cases());
     out.extend(sockstat::cases());
     out.extend(diff::cases());
+    out.extend(record::cases());
     out.extend(detach::cases());
     out.extend(export::cases());
     out.extend(screen::cases());
