@@ -177,7 +177,7 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
         .iter()
         .any(|w| matches!(w, Some(When::BeforeEnd(_))));
     let end_ns = if from_end {
-        recorded::end_ns(&mut reader).with_context(|| recorded::shown(&args.file))?
+        recorded::end_ns(&args.file)?
     } else {
         u64::MAX
     };
@@ -253,7 +253,7 @@ impl Player {
             }
         }
         Ok(match reader.ending() {
-            Ending::Clean { end_mono_ns } => (end_mono_ns.min(to_ns), true),
+            Ending::Clean { end_mono_ns, .. } => (end_mono_ns.min(to_ns), true),
             Ending::Truncated { .. } => (self.moments.last_ns, true),
         })
     }

@@ -179,7 +179,7 @@ impl Serialize for Tail<'_> {
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("loss", &self.loss.map(json::LossJson::from))?;
         match self.ending {
-            Ending::Clean { end_mono_ns } => {
+            Ending::Clean { end_mono_ns, .. } => {
                 map.serialize_entry("end_mono_ns", end_mono_ns)?;
                 map.serialize_entry("truncated", &None::<&str>)?;
             }
