@@ -9,6 +9,7 @@ use sockmem::attach::PROGRAMS;
 use sockmem::facts::{Coverage, Loss};
 use sockmem::model::compare::{METRICS, Sums};
 use sockmem::model::{Config, Model, TruesizeCounts, synthetic};
+use sockmem::sinks::export::columns::{EVENTS, SOCKETS};
 use sockmem::sinks::fields::FIELDS;
 use sockmem::sinks::report::Cut;
 use sockmem::sinks::{HostFacts, json};
@@ -179,6 +180,9 @@ fn vocabulary() -> BTreeSet<String> {
     names.extend(debug_fields(&Change::default()));
     names.extend(debug_fields(&Settings::default()));
     names.extend(Layout::NAMES.iter().map(|name| (*name).to_owned()));
+    names.extend(EVENTS.iter().map(|c| c.head.name.to_owned()));
+    names.extend(SOCKETS.iter().map(|c| c.head.name.to_owned()));
+    names.insert("end_mono_ns".to_owned());
     // Members that this report has none of: of a limit's change, of `--audit`, of queue-drain times.
     names.extend(["at_ns", "what", "from", "to", "cause", "audit", "drain_ns"].map(str::to_owned));
     // Of documents about recordings.
@@ -265,6 +269,20 @@ fn the_table_of_fields_is_the_documented_one() {
                 "docs/OUTPUT.md names {name}, which is in no document"
             );
         }
+    }
+}
+
+#[test]
+fn the_columns_of_exports_are_the_documented_ones() {
+    let text = read("docs/OUTPUT.md");
+    let events = EVENTS.iter().map(|c| (c.head, c.help));
+    // Fields of a socket have their own table.
+    let sockets = SOCKETS.iter().map(|c| (c.head, c.help));
+    let own = |name: &str| FIELDS.iter().all(|f| f.json != name && f.title != name);
+    for (head, help) in events.chain(sockets.filter(|(head, _)| own(head.name))) {
+        let help = help.trim_end_matches('.');
+        let row = format!("| `{}` | {} | {help} |", head.name, head.kind.name());
+        assert!(text.contains(&row), "docs/OUTPUT.md lacks the row\n{row}");
     }
 }
 

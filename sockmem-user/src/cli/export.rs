@@ -126,14 +126,10 @@ async fn export(args: &ExportArgs) -> anyhow::Result<Exit> {
         (Reader::open(from).context("stdin")?, None)
     } else {
         // Each row of a socket says how long the recording is: found out before the first one.
-        let mut reader = recorded::open(&args.file)?;
         let end_ns = match args.what {
-            What::Sockets => {
-                Some(recorded::end_ns(&mut reader).with_context(|| recorded::shown(&args.file))?)
-            }
+            What::Sockets => Some(recorded::end_ns(&args.file)?),
             What::Events => None,
         };
-        drop(reader);
         let file = fs::File::open(&args.file)
             .with_context(|| format!("opening {}", recorded::shown(&args.file)))?;
         let from: Box<dyn Read> = Box::new(BufReader::with_capacity(1 << 18, file));

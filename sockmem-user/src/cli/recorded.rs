@@ -1,7 +1,7 @@
 //! What commands over recordings do alike: opening one, moments in it, being interrupted.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -63,18 +63,17 @@ pub(super) fn open(path: &Path) -> anyhow::Result<Reader<BufReader<File>>> {
     Reader::open(BufReader::with_capacity(1 << 18, file)).with_context(|| shown(path))
 }
 
-/// Until when the recording tells (`CLOCK_MONOTONIC`): reads all of it, and goes back to its start.
-pub(super) fn end_ns<R: Read + Seek>(reader: &mut Reader<R>) -> anyhow::Result<u64> {
-    let start_ns = reader.header().start_mono_ns;
-    let mut last_ns = start_ns;
-    while let Some((t_ns, _)) = reader.next()? {
+/// Until when the recording tells (`CLOCK_MONOTONIC`): reads it from its last keyframe on.
+pub(super) fn end_ns(path: &Path) -> anyhow::Result<u64> {
+    let mut reader = open(path)?;
+    let mut last_ns = reader.seek(u64::MAX).with_context(|| shown(path))?;
+    while let Some((t_ns, _)) = reader.next().with_context(|| shown(path))? {
         last_ns = last_ns.max(t_ns);
     }
-    if let Ending::Clean { end_mono_ns, .. } = reader.ending() {
-        last_ns = end_mono_ns;
-    }
-    reader.seek(start_ns)?;
-    Ok(last_ns)
+    Ok(match reader.ending() {
+        Ending::Clean { end_mono_ns, .. } => end_mono_ns,
+        Ending::Truncated { .. } => last_ns,
+    })
 }
 
 /// Says on stderr where a recording was cut off.

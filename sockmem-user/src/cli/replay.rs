@@ -176,7 +176,7 @@ async fn replay(args: &ReplayArgs) -> anyhow::Result<Exit> {
         .iter()
         .any(|w| matches!(w, Some(When::BeforeEnd(_))));
     let end_ns = if from_end {
-        recorded::end_ns(&mut reader).with_context(|| recorded::shown(&args.file))?
+        recorded::end_ns(&args.file)?
     } else {
         u64::MAX
     };

@@ -25,6 +25,20 @@ pub enum Kind {
     Wide,
 }
 
+impl Kind {
+    /// As printed in documents.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Number => "number",
+            Kind::Text => "text",
+            Kind::Flag => "true/false",
+            Kind::Moment => "moment",
+            Kind::Wide => "wide number",
+        }
+    }
+}
+
 /// One value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
@@ -220,7 +234,7 @@ fn events() -> Vec<Column<Event>> {
             Cell::maybe((n != 0).then_some(n))
         })
     }
-    fn who<'a>(e: &'a Event) -> Option<&'a super::events::Identity> {
+    fn who(e: &Event) -> Option<&super::events::Identity> {
         e.who.as_deref()
     }
     let number = Kind::Number;

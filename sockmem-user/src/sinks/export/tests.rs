@@ -367,15 +367,16 @@ fn scene() -> (Source, Vec<Told>) {
 
 const ENDING: Ending = Ending::Clean {
     end_mono_ns: 10 * S,
-    loss: Loss {
-        seen: 0,
-        sent: 0,
-        merged: 0,
-        dropped_ring: 0,
-        dropped_map: 0,
-        lost_closed: 0,
-        recursion_misses: None,
-    },
+    loss: NO_LOSS,
+};
+const NO_LOSS: Loss = Loss {
+    seen: 0,
+    sent: 0,
+    merged: 0,
+    dropped_ring: 0,
+    dropped_map: 0,
+    lost_closed: 0,
+    recursion_misses: None,
 };
 
 fn as_text(bytes: Vec<u8>) -> String {
