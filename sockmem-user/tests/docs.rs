@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sockmem::attach::PROGRAMS;
 use sockmem::facts::{Coverage, Loss};
+use sockmem::model::compare::{METRICS, Sums};
 use sockmem::model::{Config, Model, TruesizeCounts, synthetic};
+use sockmem::sinks::export::columns::{EVENTS, SOCKETS};
 use sockmem::sinks::fields::FIELDS;
+use sockmem::sinks::report::Cut;
 use sockmem::sinks::{HostFacts, json};
 use sockmem_common::{
     AuditStats, BUCKETS, Change, Counters, Layout, Settings, SockState, Stats, TruesizeSum,
@@ -177,8 +180,29 @@ fn vocabulary() -> BTreeSet<String> {
     names.extend(debug_fields(&Change::default()));
     names.extend(debug_fields(&Settings::default()));
     names.extend(Layout::NAMES.iter().map(|name| (*name).to_owned()));
+    names.extend(EVENTS.iter().map(|c| c.head.name.to_owned()));
+    names.extend(SOCKETS.iter().map(|c| c.head.name.to_owned()));
+    names.insert("end_mono_ns".to_owned());
     // Members that this report has none of: of a limit's change, of `--audit`, of queue-drain times.
     names.extend(["at_ns", "what", "from", "to", "cause", "audit", "drain_ns"].map(str::to_owned));
+    // Of documents about recordings.
+    names.extend(METRICS.map(str::to_owned));
+    names.extend(debug_fields(&Sums {
+        connections: 0,
+        payload_bytes: None,
+        duration_ns: 0,
+    }));
+    names.extend(debug_fields(&Cut {
+        why: String::new(),
+        known_ns: 0,
+    }));
+    // Of the same, and of events, of which this report has none either.
+    names.extend(
+        "how option asked by kind count held socket allocated_pages tcp_mem_pages direction \
+         lasted_ns name netns"
+            .split_whitespace()
+            .map(str::to_owned),
+    );
     names
 }
 
@@ -239,11 +263,26 @@ fn the_table_of_fields_is_the_documented_one() {
     }
     let names: BTreeSet<String> = vocabulary();
     for cell in first_column(&text, "JSON") {
-        let name = cell.trim_matches('`');
-        assert!(
-            names.contains(name) || FIELDS.iter().any(|f| f.json == name),
-            "docs/OUTPUT.md names {name}, which is in no document"
-        );
+        for name in cell.split(", ").map(|name| name.trim_matches('`')) {
+            assert!(
+                names.contains(name) || FIELDS.iter().any(|f| f.json == name),
+                "docs/OUTPUT.md names {name}, which is in no document"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_columns_of_exports_are_the_documented_ones() {
+    let text = read("docs/OUTPUT.md");
+    let events = EVENTS.iter().map(|c| (c.head, c.help));
+    // Fields of a socket have their own table.
+    let sockets = SOCKETS.iter().map(|c| (c.head, c.help));
+    let own = |name: &str| FIELDS.iter().all(|f| f.json != name && f.title != name);
+    for (head, help) in events.chain(sockets.filter(|(head, _)| own(head.name))) {
+        let help = help.trim_end_matches('.');
+        let row = format!("| `{}` | {} | {help} |", head.name, head.kind.name());
+        assert!(text.contains(&row), "docs/OUTPUT.md lacks the row\n{row}");
     }
 }
 
@@ -347,6 +386,16 @@ fn anchor(heading: &str) -> String {
         .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
         .map(|c| if c == ' ' { '-' } else { c })
         .collect()
+}
+
+#[test]
+fn the_keys_are_the_documented_ones() {
+    let table = sockmem::sinks::screen::keys::markdown();
+    let text = read("docs/LIVE.md");
+    assert!(
+        text.contains(&table),
+        "docs/LIVE.md lacks the table of keys:\n{table}"
+    );
 }
 
 #[test]

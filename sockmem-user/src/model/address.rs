@@ -10,7 +10,7 @@ pub(super) const TCP_CLOSE: u8 = 7;
 pub(super) const TCP_LISTEN: u8 = 10;
 
 /// `AF_INET6` (`include/linux/socket.h`).
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET6: u8 = 10;
 
 /// The kernel's name of a TCP state, without its prefix.
 pub(super) fn state_name(state: u8) -> &'static str {
@@ -42,13 +42,21 @@ pub(super) fn is_connection(s: &SockState) -> bool {
     s.remote_port != 0 || !matches!(s.tcp_state, 0 | TCP_CLOSE | TCP_LISTEN)
 }
 
+/// Whether it waits for connections.
+#[must_use]
+pub fn listens(s: &SockState) -> bool {
+    s.tcp_state == TCP_LISTEN
+}
+
 /// The local end.
-pub(super) fn local(s: &SockState) -> String {
+#[must_use]
+pub fn local(s: &SockState) -> String {
     endpoint(s.family, &s.local, s.local_port)
 }
 
 /// The remote end; a listener's is `0.0.0.0:*` or `[::]:*`.
-pub(super) fn remote(s: &SockState) -> String {
+#[must_use]
+pub fn remote(s: &SockState) -> String {
     endpoint(s.family, &s.remote, s.remote_port)
 }
 
@@ -102,7 +110,8 @@ pub(super) fn push_number(out: &mut String, mut n: u64) {
 }
 
 /// Text of a NUL-padded name; `None` where it is empty.
-pub(super) fn comm(bytes: &[u8; 16]) -> Option<String> {
+#[must_use]
+pub fn comm(bytes: &[u8; 16]) -> Option<String> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned())
 }

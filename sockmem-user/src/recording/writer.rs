@@ -150,7 +150,11 @@ impl<W: Write> Writer<W> {
             }
             Input::Loss(loss) => self.facts.loss = Some(*loss),
             Input::Truesize(counts) => self.facts.truesize = Some(counts.clone()),
-            Input::Record(_) | Input::States { .. } | Input::ScanDone { .. } => {}
+            Input::Record(_)
+            | Input::States { .. }
+            | Input::ScanDone { .. }
+            | Input::Host(_)
+            | Input::Pressure(_) => {}
         }
     }
 

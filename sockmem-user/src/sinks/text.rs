@@ -145,6 +145,14 @@ pub fn moment(unix_ns: u64) -> String {
     )
 }
 
+/// A moment in UTC to the nanosecond: `2026-01-31 23:59:59.000000001Z`.
+#[must_use]
+pub fn moment_ns(unix_ns: u64) -> String {
+    let whole = moment(unix_ns);
+    let seconds = whole.strip_suffix('Z').unwrap_or(&whole);
+    format!("{seconds}.{:09}Z", unix_ns % 1_000_000_000)
+}
+
 /// Words wrapped to `width` columns, lines after the first indented by `indent`.
 #[must_use]
 pub fn wrap(words: &str, width: usize, indent: usize) -> String {
