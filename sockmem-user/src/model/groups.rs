@@ -72,7 +72,8 @@ impl GroupKey {
 }
 
 /// `SockState::owner_kind` as the view names it.
-pub(super) fn owner_kind(kind: u8) -> OwnerKind {
+#[must_use]
+pub fn owner_kind(kind: u8) -> OwnerKind {
     match kind {
         sockmem_common::OWNER_PROCESS => OwnerKind::Process,
         sockmem_common::OWNER_LISTENER => OwnerKind::Listener,
@@ -82,13 +83,14 @@ pub(super) fn owner_kind(kind: u8) -> OwnerKind {
 }
 
 /// A socket's totals when it joined its present group.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     charged: u64,
     released: u64,
     idle_ns: u64,
     resident_time: Integral,
-    idle_time: [Integral; REASONS],
+    /// `None`: all zero.
+    idle_time: Option<Box<[Integral; REASONS]>>,
 }
 
 impl Mark {
@@ -98,12 +100,13 @@ impl Mark {
         if idle && s.resident_time == Integral::default() {
             return None;
         }
+        let held_idle = s.idle_time != [Integral::default(); REASONS];
         Some(Box::new(Mark {
             charged: s.charged,
             released: s.released,
             idle_ns: s.idle_ns,
             resident_time: s.resident_time,
-            idle_time: s.idle_time,
+            idle_time: held_idle.then(|| Box::new(s.idle_time)),
         }))
     }
 }
@@ -129,12 +132,11 @@ impl Segment {
 
     /// From `m`, made at `from_ns`, to the totals of `s`, which are complete up to `s.last_ns`.
     pub(super) fn since(from_ns: u64, m: &Mark, s: &SockState, connection: bool) -> Segment {
-        let mut idle_byte_ns = [0; REASONS];
-        for (out, (now, then)) in idle_byte_ns
-            .iter_mut()
-            .zip(s.idle_time.iter().zip(&m.idle_time))
-        {
-            *out = now.byte_ns().saturating_sub(then.byte_ns());
+        let mut idle_byte_ns = s.idle_time.map(|now| now.byte_ns());
+        if let Some(marked) = m.idle_time.as_deref() {
+            for (out, then) in idle_byte_ns.iter_mut().zip(marked) {
+                *out = out.saturating_sub(then.byte_ns());
+            }
         }
         let idle_ns = s.idle_ns.saturating_sub(m.idle_ns);
         Segment {
@@ -257,13 +259,11 @@ pub(super) struct Group {
 impl Group {
     /// An empty one at `start_ns`.
     pub(super) fn new(key: GroupKey, start_ns: u64, buckets: u16) -> Group {
-        let mut timeline = Timeline::new(start_ns, buckets);
-        timeline.record(start_ns, 0, 0, 0);
         Group {
             key,
             resident: 0,
             peak: 0,
-            timeline,
+            timeline: Timeline::new(start_ns, buckets, 0),
             series: None,
             last_ns: start_ns,
             live: 0,

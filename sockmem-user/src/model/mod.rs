@@ -9,21 +9,29 @@
 //! as changes arrive, so that peaks of sums have the events' resolution.
 #![forbid(unsafe_code)]
 
-mod address;
+pub mod address;
 pub mod check;
 pub mod compare;
 mod drain;
+mod ends;
+mod events;
 mod feed;
 mod groups;
 mod hash;
+mod held;
+mod index;
 mod input;
+mod limits;
 mod processes;
 mod random;
 mod render;
+pub mod snapshot;
 mod sockets;
+pub mod statement;
 pub mod survey;
 pub mod synthetic;
 mod timeline;
+mod totals;
 mod truesize;
 mod verdict;
 mod verdict_text;
@@ -35,15 +43,19 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use groups::owner_kind;
 pub use input::Input;
 pub use processes::ProcessFacts;
 pub use render::Detail;
+pub use totals::SocketTotals;
 pub use truesize::TruesizeCounts;
 pub use view::*;
 
 use drain::Drains;
+use events::Events;
 use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
+use index::Index;
 use processes::Processes;
 use sockets::Socket;
 use survey::{GROUP_BINS, Series, Surveyor, TOTAL_BINS};
@@ -112,6 +124,14 @@ pub struct Oddities {
     pub closed_unseen: u64,
 }
 
+/// A socket that was destroyed.
+#[derive(Clone, Debug)]
+struct Closed {
+    socket: Socket,
+    /// Whose it was: its group may have been given up since.
+    key: GroupKey,
+}
+
 /// Everything that is known of the trace.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -119,15 +139,16 @@ pub struct Model {
     rules: Rules,
     sockets: Vec<Socket>,
     /// Position in `sockets` by id.
-    index: IdMap<u64, u32>,
+    index: Index,
     groups: Vec<Group>,
     group_index: IdMap<GroupKey, u32>,
     total: Group,
-    closed: VecDeque<Socket>,
+    closed: VecDeque<Closed>,
     gone: IdSet,
     gone_order: VecDeque<u64>,
     processes: Processes,
     drains: Drains,
+    events: Events,
     loss: Loss,
     truesize: Option<TruesizeView>,
     truesize_ranges: Vec<(u64, u64)>,
@@ -160,7 +181,7 @@ impl Model {
         Model {
             rules,
             sockets: Vec::new(),
-            index: IdMap::default(),
+            index: Index::default(),
             groups: vec![unknown],
             group_index: IdMap::from_iter([(GroupKey::UNKNOWN, 0)]),
             total,
@@ -169,6 +190,7 @@ impl Model {
             gone_order: VecDeque::new(),
             processes: Processes::default(),
             drains: Drains::new(),
+            events: Events::default(),
             loss: Loss::default(),
             truesize: None,
             truesize_ranges: Vec::new(),

@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::json::{self, Host, Socket};
+use super::json::{self, Host, Row, Socket};
 use super::look::{Look, Style};
 use super::report::{Cut, Recorded};
 use super::summary::put;
 use super::table::{self, Align, Cell, Column};
 use super::{HostFacts, TOOL_VERSION, columns, groups, text};
-use crate::model::View;
 use crate::model::check::{Amount, Judged};
+use crate::model::{SocketView, View};
 
 /// Schema of the JSON document.
 pub const SCHEMA: &str = "sockmem-trace/check/1";
@@ -182,7 +182,7 @@ struct LimitJson<'a> {
     actual: Option<Number>,
     ok: bool,
     note: Option<&'a str>,
-    sockets: Vec<Socket<'a>>,
+    sockets: Vec<Socket<'a, &'a SocketView>>,
 }
 
 #[derive(Serialize)]
@@ -217,7 +217,7 @@ pub fn write_json(it: Checked<'_>, out: &mut impl Write) -> io::Result<()> {
         actual: j.actual.map(Number::from),
         ok: j.ok,
         note: j.note.as_deref(),
-        sockets: j.sockets.iter().map(Socket).collect(),
+        sockets: j.sockets.iter().map(|s| Socket(Row::Closed(s))).collect(),
     });
     json::write_line(
         &Document {

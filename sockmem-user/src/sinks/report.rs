@@ -10,7 +10,7 @@ use super::look::{Look, Style};
 use super::plain::Options;
 use super::spark::{self, Axis};
 use super::summary::{self, heading, put};
-use super::{HostFacts, columns, histogram, json, listeners, text};
+use super::{HostFacts, columns, histogram, incidents, json, listeners, text};
 use crate::model::{SocketView, View};
 use crate::recording::{Ending, Header, Summary};
 
@@ -106,7 +106,8 @@ pub fn render(view: &View, host: &HostFacts, from: &Recorded, options: &Options)
     summary::idle_sockets(view, look, &mut out);
     growth(view, look, &mut out);
     buffers(view, look, &mut out);
-    summary::limits(view, look, &mut out);
+    incidents::limits(view, look, &mut out);
+    incidents::events(view, look, &mut out);
     summary::evidence(view, look, &mut out);
     ended(from, look, &mut out);
     out

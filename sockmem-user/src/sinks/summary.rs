@@ -5,16 +5,13 @@ use std::cmp::Reverse;
 use sockmem_common::Reason;
 
 use super::header::{answer_style, answer_words, coverage_fact, loss_facts, tier_words};
-use super::json::{cause_name, limit_name};
 use super::look::{Look, Style};
 use super::plain::Options;
-use super::{columns, groups, text};
-use crate::model::{LimitChange, SocketView, View, reason_name};
+use super::{columns, groups, incidents, text};
+use crate::model::{SocketView, View, reason_name};
 
 /// Sockets in the list of idle residency.
 const TOP: usize = 10;
-/// Entries in the list of changed limits.
-const MAX_LIMITS: usize = 10;
 
 /// The whole summary.
 #[must_use]
@@ -25,7 +22,8 @@ pub fn render(view: &View, options: &Options) -> String {
     owners(view, options, &mut out);
     idle_sockets(view, look, &mut out);
     truesize(view, look, &mut out);
-    limits(view, look, &mut out);
+    incidents::limits(view, look, &mut out);
+    incidents::events(view, look, &mut out);
     evidence(view, look, &mut out);
     out
 }
@@ -115,7 +113,7 @@ pub(super) fn answer(view: &View, options: &Options, out: &mut String) {
 }
 
 /// Why a reason holds memory.
-fn reason_words(reason: Reason) -> &'static str {
+pub(super) fn reason_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Unread => "the application has not read it",
         Reason::Unacked => "the peer has not acknowledged it",
@@ -204,38 +202,6 @@ pub(super) fn truesize(view: &View, look: &Look, out: &mut String) {
             text::span(max)
         );
         put(out, &look.prose(&line, 2));
-    }
-}
-
-pub(super) fn limits(view: &View, look: &Look, out: &mut String) {
-    let mut changes: Vec<(&SocketView, &LimitChange)> = view
-        .sockets
-        .iter()
-        .chain(&view.closed)
-        .flat_map(|s| s.limits.iter().map(move |change| (s, change)))
-        .collect();
-    if changes.is_empty() {
-        return;
-    }
-    heading(look, "LIMITS CHANGED (ceilings, not memory in use)", out);
-    changes.sort_by_key(|(_, change)| change.at_ns);
-    let arrow = if look.ascii { "->" } else { "→" };
-    for (s, change) in changes.iter().take(MAX_LIMITS) {
-        let line = format!(
-            "{} {arrow} {}: {} {} {arrow} {} by {}, {} after the socket was first seen",
-            look.foreign(&s.local),
-            look.foreign(&s.remote),
-            limit_name(change.what),
-            text::bytes(u64::from(change.from)),
-            text::bytes(u64::from(change.to)),
-            cause_name(change.cause),
-            text::span(change.at_ns.saturating_sub(s.first_seen_ns))
-        );
-        put(out, &look.prose(&line, 2));
-    }
-    if let Some(rest) = changes.len().checked_sub(MAX_LIMITS).filter(|n| *n > 0) {
-        let more = text::counted(rest as u64, "more change", "more changes");
-        put(out, &look.paint(Style::Faint, &format!("{more} not shown")));
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod close;
 pub(crate) mod copy;
 pub(crate) mod fleet;
 pub(crate) mod limit;
+pub(crate) mod limit_calls;
 pub(crate) mod loss;
 pub(crate) mod owner;
 pub(crate) mod stage;
@@ -51,6 +52,11 @@ pub(crate) const ALL: &[Workload] = &[
     w("stress", Use::Rest, traffic::stress),
     w("pacing", Use::Rest, traffic::pacing),
     w("limits", Use::Rest, traffic::limits),
+    w("set-options", Use::Rest, limit_calls::set_options),
+    w("autotune", Use::Special, limit_calls::autotune),
+    w("overfull", Use::Special, limit_calls::overfull),
+    w("overfull-hole", Use::Special, limit_calls::overfull_hole),
+    w("pressure", Use::Special, limit_calls::pressure),
     w("lossy", Use::RestBoth, loss::lossy),
     w("collapse", Use::Rest, loss::collapse),
     w("prune", Use::RestBoth, loss::prune),

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use sockmem_common::{OWNER_LISTENER, SockState};
 
 use super::address::{AF_INET6, TCP_LISTEN};
-use super::groups::Segment;
+use super::groups::{GroupKey, Segment};
 use super::hash::IdMap;
 use super::sockets::{LATEST_NS, Socket};
 use super::{Model, OwnerView, SocketView};
@@ -161,8 +161,17 @@ pub(super) struct Surveyor {
     listeners: BTreeSet<(IpAddr, u16)>,
     payload: u64,
     wrapped: bool,
-    top_peak: Vec<(u64, Socket)>,
-    top_idle: Vec<(u64, Socket)>,
+    top_peak: Vec<(u64, Kept)>,
+    top_idle: Vec<(u64, Kept)>,
+}
+
+/// One of those that held most.
+#[derive(Clone, Debug)]
+struct Kept {
+    socket: Socket,
+    key: GroupKey,
+    state: SockState,
+    closed: bool,
 }
 
 fn ip(family: u8, address: &[u8; 16]) -> IpAddr {
@@ -202,8 +211,8 @@ impl Surveyor {
     }
 
     /// A socket is gone; its state is final.
-    pub(super) fn closed(&mut self, socket: &Socket) {
-        let s = &socket.state;
+    pub(super) fn closed(&mut self, socket: &Socket, key: &GroupKey) {
+        let s = &socket.state();
         let flow = self.flows.remove(&s.id).unwrap_or_default();
         if socket.connection {
             let c = self.connection(s, &flow);
@@ -212,9 +221,15 @@ impl Surveyor {
             self.wrapped |= flow.wrapped;
             self.closed.offer(c);
         }
-        keep(&mut self.top_peak, s.resident_peak, socket);
+        let kept = || Kept {
+            socket: socket.clone(),
+            key: *key,
+            state: *s,
+            closed: true,
+        };
+        keep(&mut self.top_peak, s.resident_peak, kept);
         if s.idle_ns > 0 {
-            keep(&mut self.top_idle, s.idle_resident_max, socket);
+            keep(&mut self.top_idle, s.idle_resident_max, kept);
         }
     }
 
@@ -265,12 +280,12 @@ fn count(classes: &mut BTreeMap<Class, ClassSums>, c: &Connection) {
 }
 
 /// Keeps the sockets with the highest keys.
-fn keep(top: &mut Vec<(u64, Socket)>, key: u64, socket: &Socket) {
+fn keep(top: &mut Vec<(u64, Kept)>, key: u64, kept: impl Fn() -> Kept) {
     if top.len() == TOP && top.last().is_some_and(|(least, _)| *least >= key) {
         return;
     }
     let at = top.partition_point(|(other, _)| *other >= key);
-    top.insert(at, (key, socket.clone()));
+    top.insert(at, (key, kept()));
     top.truncate(TOP);
 }
 
@@ -287,8 +302,12 @@ impl Model {
         let mut top_idle = surveyor.top_idle.clone();
         for socket in &self.sockets {
             let state = socket.at(now_ns, self.config.idle_after_ns);
-            let mut now = socket.clone();
-            now.state = state;
+            let kept = || Kept {
+                socket: socket.clone(),
+                key: self.groups[socket.group as usize].key,
+                state,
+                closed: false,
+            };
             if socket.connection {
                 let flow = surveyor.flows.get(&state.id).copied().unwrap_or_default();
                 let c = surveyor.connection(&state, &flow);
@@ -297,9 +316,9 @@ impl Model {
                 wrapped |= flow.wrapped;
                 sample.offer(c);
             }
-            keep(&mut top_peak, state.resident_peak, &now);
+            keep(&mut top_peak, state.resident_peak, kept);
             if state.idle_ns > 0 {
-                keep(&mut top_idle, state.idle_resident_max, &now);
+                keep(&mut top_idle, state.idle_resident_max, kept);
             }
         }
         let (total, total_bin_ns) = bins(self.total.series.as_deref(), now_ns);
@@ -341,17 +360,17 @@ impl Model {
         })
     }
 
-    fn shown(&self, top: &[(u64, Socket)], now_ns: u64) -> Vec<SocketView> {
+    fn shown(&self, top: &[(u64, Kept)], now_ns: u64) -> Vec<SocketView> {
         let mut scratch = Vec::new();
         top.iter()
-            .map(|(_, socket)| {
-                let closed = !self.index.contains_key(&socket.state.id);
+            .map(|(_, kept)| {
                 self.socket(
-                    socket,
-                    &socket.state,
+                    &kept.socket,
+                    &kept.key,
+                    &kept.state,
                     now_ns,
                     super::Detail::FULL,
-                    closed,
+                    kept.closed,
                     &mut scratch,
                 )
             })

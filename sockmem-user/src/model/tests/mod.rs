@@ -2,6 +2,8 @@
 //! records may come late or not at all.
 
 mod feeding;
+mod happened;
+mod kept;
 mod properties;
 mod survey;
 mod truth;
