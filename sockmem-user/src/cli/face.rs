@@ -65,9 +65,12 @@ impl Face {
 
     /// Shows the picture now.
     pub(super) fn show(&self, session: &Session) {
+        let now_ns = clock::now_ns();
+        // Without a model there is nothing to show: a trace with a screen always has one.
+        let Some(model) = session.model() else { return };
         let pages = Sums::read().ok().map(|sums| sums.v4.tcp.mem_pages);
         self.screen.show(Picture {
-            view: session.view(),
+            view: model.view(now_ns, session.unix_ns(now_ns)),
             host_tcp_bytes: pages.map(|n| n.saturating_mul(page_size())),
             recording: self
                 .file

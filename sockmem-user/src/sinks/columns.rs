@@ -6,7 +6,7 @@ use super::look::{Look, Style};
 use super::spark::{self, Axis};
 use super::table::{self, Align, Cell, Column, Rendered};
 use super::text;
-use crate::model::{Bucket, SocketView, View};
+use crate::model::{Bucket, SocketView, View, check};
 
 /// Cells of a timeline.
 const CELLS: usize = 12;
@@ -20,6 +20,8 @@ enum Show {
     Who,
     /// `resident` over time.
     Timeline,
+    /// By how much the low of `resident` rose over the socket's life.
+    Grew,
 }
 
 /// A column: what, under which band, and its rank. A table too wide has the columns of
@@ -90,6 +92,64 @@ const IDLE: &[Spec] = &[
     (Show::Field("idle_reason"), "", 0),
 ];
 
+/// What sockets held at most.
+const PEAK: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 5),
+    (Show::Field("resident_peak_bytes"), "", 0),
+    (Show::Field("rmem_peak_bytes"), "", 2),
+    (Show::Field("wmem_queued_peak_bytes"), "", 2),
+    (Show::Field("resident_mean_bytes"), "", 1),
+    (Show::Timeline, "", 6),
+];
+
+/// What sockets held more and more of.
+const GROWTH: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 5),
+    (Show::Grew, "", 0),
+    (Show::Field("resident"), "", 1),
+    (Show::Field("resident_peak_bytes"), "", 2),
+    (Show::Timeline, "", 6),
+];
+
+/// The table of peaks.
+pub(super) fn peak(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(PEAK, view, sockets, look)
+}
+
+/// The table of growth.
+pub(super) fn growth(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(GROWTH, view, sockets, look)
+}
+
+/// What a limit that is exceeded is about.
+const BEHIND: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 2),
+    (Show::Field("resident_peak_bytes"), "", 0),
+    (Show::Field("idle_resident_mean_bytes"), "", 1),
+    (Show::Field("idle_resident_max_bytes"), "", 1),
+    (Show::Field("resident_mean_bytes"), "", 5),
+];
+
+/// The table of sockets behind a limit.
+pub(super) fn behind(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(BEHIND, view, sockets, look)
+}
+
+/// By how much a socket grew: the low of the last eighth of its life less that of the first
+/// quarter; `None` where it was seen for too short.
+pub(super) fn grew(s: &SocketView) -> Option<u64> {
+    check::growth(&s.timeline)
+}
+
 /// The table of sockets now.
 pub(super) fn now(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
     render(NOW, view, sockets, look)
@@ -105,7 +165,7 @@ pub(super) fn legend() -> Vec<String> {
     NOW.iter()
         .filter_map(|(show, _, _)| match show {
             Show::Field(json) => Some(Field::named(json)),
-            Show::Who | Show::Timeline => None,
+            Show::Who | Show::Timeline | Show::Grew => None,
         })
         .filter(|f| {
             matches!(f.kind, Kind::Usage | Kind::Limit | Kind::Payload) && f.title != "rate/s"
@@ -122,6 +182,7 @@ pub(super) fn kept_order() -> Vec<&'static str> {
             Show::Field(json) => (*rank, Field::named(json).title),
             Show::Who => (*rank, "owner"),
             Show::Timeline => (*rank, "timeline"),
+            Show::Grew => (*rank, "grew"),
         })
         .collect();
     columns.sort_by_key(|(rank, _)| *rank);
@@ -148,6 +209,7 @@ fn column((show, band, rank): &Spec, view: &View) -> Column {
     let (title, align) = match show {
         Show::Who => ("owner".to_owned(), Align::Left),
         Show::Timeline => ("timeline".to_owned(), Align::Left),
+        Show::Grew => (marked(view, "grew", "resident"), Align::Right),
         Show::Field(json) => {
             let f = Field::named(json);
             let align = if f.unit == Unit::Text {
@@ -181,7 +243,7 @@ pub(super) fn screen(view: &View, twins: bool) -> Vec<(Column, Option<&'static s
     let sorted_by = |show: Show| match show {
         Show::Field(json) => Some(json),
         Show::Who => Some("owner.comm"),
-        Show::Timeline => None,
+        Show::Timeline | Show::Grew => None,
     };
     shown(SCREEN, view)
         .into_iter()
@@ -204,6 +266,7 @@ fn cell(show: Show, s: &SocketView, axis: Axis, look: &Look) -> Cell {
     match show {
         Show::Who => who(&s.owner, look).into(),
         Show::Timeline => timeline(&s.timeline, axis, s, look).into(),
+        Show::Grew => text::maybe_bytes(grew(s)).into(),
         Show::Field("resident") => Cell {
             text: text::bytes(s.resident),
             style: Style::Strong,
@@ -254,13 +317,14 @@ mod tests {
     fn fields(specs: &'static [Spec]) -> impl Iterator<Item = (&'static Field, &'static str)> {
         specs.iter().filter_map(|(show, band, _)| match show {
             Show::Field(json) => Some((Field::named(json), *band)),
-            Show::Who | Show::Timeline => None,
+            Show::Who | Show::Timeline | Show::Grew => None,
         })
     }
 
     #[test]
     fn no_limit_is_among_usage_and_only_limits_are_among_limits() {
-        for (f, band) in fields(NOW).chain(fields(IDLE)).chain(fields(SCREEN)) {
+        let all = [NOW, IDLE, PEAK, GROWTH, BEHIND, SCREEN];
+        for (f, band) in all.into_iter().flat_map(fields) {
             assert_eq!(f.kind == Kind::Limit, band == LIMITS, "{}", f.json);
             assert_eq!(f.kind == Kind::Payload, band == PAYLOAD, "{}", f.json);
             if band == MEMORY {

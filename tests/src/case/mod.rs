@@ -2,10 +2,16 @@
 
 mod churn;
 mod detach;
+mod diff;
 mod errors;
+mod export;
+mod inspect;
+mod limits;
 mod loss;
 mod motion;
 mod owner;
+mod pressure;
+mod record;
 mod rest;
 mod scene;
 mod screen;
@@ -86,6 +92,8 @@ pub(crate) struct Case {
     pub(crate) place: Place,
     /// Goes on with what the tests before it left in [`Cx::shared`].
     pub(crate) shares: bool,
+    /// Times the usual limit of time.
+    pub(crate) long: u32,
     /// The test itself.
     pub(crate) body: Body,
 }
@@ -101,7 +109,18 @@ pub(crate) fn case(
         tiers,
         place: Place::Anywhere,
         shares: false,
+        long: 1,
         body: Box::new(body),
+    }
+}
+
+impl Case {
+    /// The same, with `times` the usual limit of time.
+    fn longer(self, times: u32) -> Case {
+        Case {
+            long: times,
+            ..self
+        }
     }
 }
 
@@ -176,14 +195,20 @@ fn all() -> Vec<Case> {
     let mut out = Vec::new();
     out.extend(selftest::cases());
     out.extend(errors::cases());
+    out.extend(inspect::cases());
     out.extend(rest::cases());
     out.extend(motion::cases());
     out.extend(truth::cases());
     out.extend(owner::cases());
+    out.extend(limits::cases());
+    out.extend(pressure::cases());
     out.extend(churn::cases());
     out.extend(loss::cases());
     out.extend(sockstat::cases());
+    out.extend(diff::cases());
+    out.extend(record::cases());
     out.extend(detach::cases());
+    out.extend(export::cases());
     out.extend(screen::cases());
     out
 }
@@ -233,7 +258,7 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
                     kernel,
                     release: release.clone(),
                     shared: Rc::clone(&shared),
-                    deadline: Instant::now() + LIMIT,
+                    deadline: Instant::now() + LIMIT * case.long,
                 })
             };
             let mut outcome = run();

@@ -244,7 +244,8 @@ fn queue(
 ) {
     let (name, now, limit) = match which {
         Limit::Rcvbuf => ("rmem_alloc", s.rmem_alloc, s.rcvbuf),
-        Limit::Sndbuf => ("wmem_queued", s.wmem_queued, s.sndbuf),
+        // The other limits have no queue of their own.
+        _ => ("wmem_queued", s.wmem_queued, s.sndbuf),
     };
     let share = limit.filter(|l| *l > 0).map_or_else(String::new, |l| {
         format!(" ({} %)", u128::from(now) * 100 / u128::from(l))
@@ -267,7 +268,7 @@ fn queue(
         .map(|r| {
             let (high, limit) = match which {
                 Limit::Rcvbuf => (r.rmem_alloc, r.rcvbuf),
-                Limit::Sndbuf => (r.wmem_queued, r.sndbuf),
+                _ => (r.wmem_queued, r.sndbuf),
             };
             Span {
                 from_ns: r.from_ns,

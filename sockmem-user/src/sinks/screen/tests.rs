@@ -103,6 +103,10 @@ fn later(view: &View, seconds: u64) -> View {
             from: 87_040,
             to: 43_520,
             cause: LimitCause::Setsockopt,
+            observed: false,
+            option: None,
+            asked: None,
+            by: None,
         });
         s.sndbuf = Some(if seconds > 8 { 43_520 } else { 87_040 });
         s.rcvbuf = Some(524_288);
