@@ -137,9 +137,19 @@ pub struct Settings {
     /// A resync reads only sockets that have not changed for this long: those in motion are
     /// observed anyway, and reading them outside their lock could take an older value for new.
     pub resync_quiet_ns: u32,
+    /// BTF id of `struct tcp_sock` where the kernel has `bpf_rdonly_cast` (6.2 and later), which
+    /// makes a typed pointer of an address; else 0. Filled in by the loader.
+    pub tcp_sock_type: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
+
+/// `imm` of the call that stands for `bpf_rdonly_cast` in the object: no helper has this number.
+/// The loader puts the function's BTF id in its place; where there is no such function
+/// the call is not reached, and the verifier drops it.
+pub const CAST_PLACEHOLDER: u32 = 0x534d_0001;
 
 /// Counted per CPU.
 #[repr(C)]
@@ -182,11 +192,11 @@ pub struct Pending {
     pub len: u32,
     /// Zero.
     pub reserved: u32,
-    /// `struct sock *`.
-    pub socks: [u64; PENDING_SLOTS],
+    /// `Entry::index` of each.
+    pub entries: [u32; PENDING_SLOTS],
 }
 
-const _: () = assert!(size_of::<Pending>() == 8 + 8 * PENDING_SLOTS);
+const _: () = assert!(size_of::<Pending>() == 8 + 4 * PENDING_SLOTS);
 
 /// The audit's result, per CPU: live counters compared with the last observed ones.
 #[repr(C)]

@@ -38,6 +38,7 @@ mod pod {
         crate::Layout,
         crate::Settings,
         crate::SockState,
+        crate::Entry,
         crate::Owner,
         crate::Stats,
         crate::TruesizeSum,

@@ -77,7 +77,7 @@ fn header(kind: u8, hook: u8, id: u64, now: u64) -> Header {
 
 /// Accounts for one change of `st`, and sends it unless it is to be merged.
 /// `before` are the counters before the change.
-#[inline(never)]
+#[inline(always)]
 pub fn change(st: &mut SockState, before: &Counters, hook: u8, now: u64) {
     let Some(s) = stats() else { return };
     // SAFETY: `s` points to this CPU's map value (here and below).

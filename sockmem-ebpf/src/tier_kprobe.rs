@@ -158,7 +158,9 @@ program!("kretprobe", kr_ack_wfree, |ctx| {
 program!("kprobe", kp_reqsk_add, |ctx| {
     let child = arg2(ctx);
     adopt::child::<Probed>(child, Some(arg0(ctx)), hook::REQSK_QUEUE_ADD);
-    adopt::give_cookie::<Probed>(child);
+    if let Some(st) = state::<Probed>(child) {
+        adopt::give_cookie::<Probed>(child, st);
+    }
     observe::<Probed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
 });
 
@@ -172,7 +174,7 @@ program!("kprobe", kp_hashdance, |ctx| {
 
 program!("kprobe", kp_rfree, |ctx| {
     let skb = arg0(ctx);
-    if state(Probed::read(skb, off!(skb_sk))).is_some() {
+    if state::<Probed>(Probed::read(skb, off!(skb_sk))).is_some() {
         truesize::received::<Probed>(skb);
     }
 });
@@ -180,7 +182,7 @@ program!("kprobe", kp_rfree, |ctx| {
 program!("kretprobe", kr_alloc, |ctx| {
     if let Some(sk) = entered(ctx) {
         let skb = returned(ctx);
-        if skb != 0 && state(sk).is_some() {
+        if skb != 0 && state::<Probed>(sk).is_some() {
             truesize::allocated::<Probed>(skb);
         }
     }

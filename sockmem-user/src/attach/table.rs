@@ -22,6 +22,8 @@ pub enum Kind {
     Kretprobe,
     /// A BPF iterator: run on demand.
     Iter,
+    /// Attached to nothing: run on demand.
+    Run,
 }
 
 /// What a program is for; groups can be switched off and are measured one by one.
@@ -113,7 +115,7 @@ const fn with_params(mut spec: ProgramSpec, n: usize) -> ProgramSpec {
 }
 
 use Group::{Audit, Backlog, Core, Ownership, Scan, Truesize, WmemAlloc};
-use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, TpBtf};
+use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Run, TpBtf};
 use Need::{Either, Optional, Required};
 
 const NO_REAP: Need = Optional("partial reclaim by the delayed-ACK timer (kernels before 6.0)");
@@ -125,15 +127,10 @@ const NO_RX_SIZE: Need = Optional("received skbs in the truesize histogram");
 const NO_SPLICE: Need = Optional("reads by splice until the next sample");
 const AUDIT: Need = Optional("audit");
 
-/// Every program, in the order in which they are attached.
+/// Every program, in the order in which they are attached: first those of one tier, so that a
+/// tier that this kernel refuses is refused by its first program.
 #[rustfmt::skip] // A table: a line a program.
 pub const PROGRAMS: &[ProgramSpec] = &[
-    // Every tier: states, processes, reading on demand.
-    p("tp_set_state", "inet_sock_set_state", TpBtf, ALL, Ownership, Required),
-    p("tp_fork", "sched_process_fork", TpBtf, ALL, Ownership, Optional("--follow")),
-    p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
-    p("it_baseline", "tcp", Iter, ALL, Scan, Required),
-    p("it_resync", "bpf_map_elem", Iter, ALL, Scan, Required),
     // fentry/fexit.
     p("fx_release_cb", "tcp_release_cb", Fexit, FENTRY, Core, Required),
     conditional(p("fe_release_sock", "release_sock", Fentry, FENTRY, Core, Required)),
@@ -185,6 +182,12 @@ pub const PROGRAMS: &[ProgramSpec] = &[
     p("tp_destroy", "tcp_destroy_sock", TpBtf, TRACEPOINT, Core, Required),
     p("tp_softirq_exit", "softirq_exit", TpBtf, TRACEPOINT, Core, Required),
     p("tp_sched_switch", "sched_switch", TpBtf, TRACEPOINT, Core, Required),
+    // Every tier: states, processes, reading on demand.
+    p("tp_set_state", "inet_sock_set_state", TpBtf, ALL, Ownership, Required),
+    p("tp_fork", "sched_process_fork", TpBtf, ALL, Ownership, Optional("--follow")),
+    p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
+    p("it_baseline", "tcp", Iter, ALL, Scan, Required),
+    p("rt_run", "on demand", Run, ALL, Scan, Required),
     // Test-only.
     p("au_release_in", "tcp_release_cb", Fentry, ALL, Audit, AUDIT),
     p("au_release_out", "tcp_release_cb", Fexit, ALL, Audit, AUDIT),

@@ -313,9 +313,9 @@ impl Session {
         };
         let mut sockets = 0;
         self.trace
-            .scan(|sk, state| {
+            .scan(|place, state| {
                 if state.flags & STATE_CLOSED != 0 {
-                    stale.push((sk, *state));
+                    stale.push((place, *state));
                     return;
                 }
                 sockets += 1;
@@ -337,8 +337,10 @@ impl Session {
         self.sockets = sockets;
         // Closing states that did not fit into the ring are marked as such.
         let mut buried = self.trace.take_graves();
-        for (sk, state) in stale {
-            self.trace.forget(sk, &state);
+        for (place, state) in stale {
+            self.trace
+                .forget(place, &state)
+                .context("taking a socket out of the states")?;
             buried.push(state);
         }
         if !buried.is_empty() {

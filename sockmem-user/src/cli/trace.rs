@@ -21,8 +21,8 @@ use crate::host::sockstat::Sums;
 
 /// How often waiting records are looked for when the kernel has not called. The kernel calls
 /// for `WAKEUP_BYTES` and for the end of a process, and every picture begins with a look: this
-/// only bounds how long a few records wait, and each look costs an idle trace some 40 us.
-const TICK: Duration = Duration::from_millis(200);
+/// is for pictures far between, and for kernels that do not tell the end of a process.
+const TICK: Duration = Duration::from_secs(1);
 /// Bytes of records on one CPU after which the kernel calls.
 const WAKEUP_BYTES: u32 = 64 << 10;
 
@@ -73,6 +73,8 @@ pub(super) fn default_options() -> Options {
             self_tgid: std::process::id(),
             wakeup_bytes: WAKEUP_BYTES,
             resync_quiet_ns: 0,
+            tcp_sock_type: 0,
+            reserved: 0,
         },
         max_sockets: LEAST_MAX_SOCKETS,
         ring_bytes: DEFAULT_RING_SIZE,

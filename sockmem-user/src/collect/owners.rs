@@ -105,7 +105,21 @@ pub struct Owners {
     procfs: Procfs,
     spec: Spec,
     processes: BTreeMap<u32, Process>,
+    /// What `refresh()` found when it last looked at descriptors, and how often it has not since.
+    looked: (Fingerprint, u32),
 }
+
+/// What tells, at little cost, that descriptors may have changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fingerprint {
+    /// Descriptors of each process; `None` where the kernel does not tell how many there are.
+    descriptors: Vec<(u32, Option<u64>)>,
+    /// Traced sockets, and the sum of their ids.
+    sockets: (usize, u64),
+}
+
+/// Calls of `refresh()` that may pass without a look at descriptors.
+const UNLOOKED: u32 = 4;
 
 impl Owners {
     /// Finds the processes that `spec` names; none is touched yet.
@@ -117,6 +131,7 @@ impl Owners {
             procfs: Procfs::default(),
             spec,
             processes: BTreeMap::new(),
+            looked: (Fingerprint::default(), 0),
         };
         for pid in owners.spec.pids.clone() {
             owners.learn(pid)?;
@@ -293,7 +308,7 @@ impl Owners {
                 by_cookie.insert(st.cookie, (st.id, st.owner_tgid));
             })
             .map_err(|e| AttachError::Map {
-                name: "SOCKS",
+                name: "STATES",
                 why: e.to_string(),
             })?;
         let mut wanted = Vec::new();
@@ -365,8 +380,9 @@ impl Owners {
     }
 
     /// Adopts sockets that a traced process holds and that the programs have not seen in use:
-    /// passed to it, or accepted while only sampled. `traced` are those of the trace
-    /// that a process holds.
+    /// passed to it, or accepted while only sampled. `traced` are those of the trace that a process
+    /// holds. Where the kernel tells that the number of descriptors is the same, they are looked at
+    /// in every fifth call.
     /// Finds new processes of the target's names and control groups. Returns the pids of new processes.
     ///
     /// # Errors
@@ -379,6 +395,9 @@ impl Owners {
         let new = self.find_more(false)?;
         for pid in &new {
             trace.add_target(*pid).map_err(|e| target_full(&e))?;
+        }
+        if !self.may_have_changed(&traced) {
+            return Ok(new);
         }
         let held: BTreeMap<u32, Vec<u64>> = self
             .processes
@@ -432,6 +451,29 @@ impl Owners {
             }
         }
         Ok(new)
+    }
+
+    /// Whether descriptors are to be looked at again, some us each: not while processes have as
+    /// many as before and the same sockets are traced, except now and then, because a socket that
+    /// takes the place of another one leaves the number as it is.
+    fn may_have_changed(&mut self, traced: &[HeldBy]) -> bool {
+        let count = |pid: &u32| (*pid, self.procfs.descriptors(*pid));
+        let now = Fingerprint {
+            descriptors: self.processes.keys().map(count).collect(),
+            sockets: (
+                traced.len(),
+                traced
+                    .iter()
+                    .fold(0, |sum: u64, s| sum.wrapping_add(s.inode)),
+            ),
+        };
+        let told = now.descriptors.iter().all(|(_, n)| n.is_some());
+        if told && now == self.looked.0 && self.looked.1 < UNLOOKED {
+            self.looked.1 += 1;
+            return false;
+        }
+        self.looked = (now, 0);
+        true
     }
 
     /// A traced process forked: its child is traced already; learn its name and watch for its end.

@@ -27,7 +27,7 @@ use table::Row;
 /// What to measure, and how often.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, attach
+    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach
     names: Vec<String>,
     /// Runs of each kind
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -92,6 +92,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("ingest", user::ingest),
     ("memory", memory::measure),
     ("idle", user::idle),
+    ("loads", user::loads),
     ("attach", user::attach),
 ];
 

@@ -3,6 +3,7 @@
 //!
 //!     sockmem-bench hooks [ROUNDS [SCRIPT]]   ns per run of the programs, case by case
 //!     sockmem-bench model                     records per second through the model, and from the ring
+//!     sockmem-bench loads                     instructions of every program, and those verified
 //!     sockmem-bench attach                    time to attach, with none and with 10,000 sockets
 //!     sockmem-bench memory SOCKETS            heap and time of a model and a picture of so many
 //!     sockmem-bench programs                  run statistics of every program, per line of stdin
@@ -46,6 +47,7 @@ fn run(args: &[String]) -> Result<()> {
             );
         }
         "model" => println!("{}", model::measure()?),
+        "loads" => println!("{}", attached::loads()?),
         "memory" => println!(
             "{}",
             parts::measure(number(args, 1, "a number of sockets")?)?
