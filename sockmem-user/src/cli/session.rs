@@ -4,20 +4,23 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use sockmem_common::{OWNER_PROCESS, STATE_CLOSED, SockState, TruesizeSum};
+use sockmem_common::{OWNER_PROCESS, PressureCounts, STATE_CLOSED, SockState, TruesizeSum};
 
 use crate::attach::{self, Options, Trace};
 use crate::collect::{HeldBy, Owners, Ring, Spec};
 use crate::decode::{Record, decode};
-use crate::facts::{Loss, Tier};
+use crate::facts::{HostSample, Loss, Tier};
 use crate::host::clock;
-use crate::model::{Config, Detail, Input, Model, ProcessFacts, SocketView, TruesizeCounts, View};
+use crate::host::watch::Watch;
+use crate::model::{Input, Model, ProcessFacts, TruesizeCounts};
 use crate::recording::{Counts, Header, HostInfo, Writer};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+/// Intervals after which the network namespaces are looked for again.
+const NAMESPACES_EVERY: u64 = 16;
 
 /// States handed on together. They are not kept: at 100,000 sockets that would be 43 MB.
 const STATES: usize = 128;
@@ -169,11 +172,16 @@ pub(super) struct Session {
     stream: Stream,
     loss: Loss,
     records: Records,
+    watch: Watch,
+    /// What the model was last told of the host, and of pressure.
+    host: Option<HostSample>,
+    pressure: PressureCounts,
     /// Sockets that the last scan held.
     sockets: usize,
     /// skbs counted when their histogram was last read: it is read again when there are more.
     skbs: u64,
     rounds: u64,
+    start: u64,
     offset: i64,
 }
 
@@ -205,9 +213,13 @@ impl Session {
                 ring: Ring::new(events),
                 undecodable: 0,
             },
+            watch: Watch::new(),
+            host: None,
+            pressure: PressureCounts::default(),
             sockets: 0,
             skbs: 0,
             rounds: 0,
+            start,
             offset,
         };
         session.learn_processes();
@@ -287,6 +299,7 @@ impl Session {
         self.rounds += 1;
         let mut held = Vec::new();
         self.scan(due.then_some(&mut held))?;
+        self.host()?;
         if due {
             let new = self.owners.refresh(&mut self.trace, held)?;
             if !new.is_empty() {
@@ -355,6 +368,29 @@ impl Session {
         Ok(())
     }
 
+    /// Reads the host's limits and counters, after the records of what happened before.
+    fn host(&mut self) -> anyhow::Result<()> {
+        if self.rounds % NAMESPACES_EVERY == 1 {
+            self.watch.follow(&self.owners.namespaces());
+        }
+        let counts = self
+            .trace
+            .pressure()
+            .context("reading the counts of memory pressure")?;
+        let sample = self.watch.sample(clock::now_ns());
+        let happened = counts != self.pressure;
+        if happened {
+            self.stream.feed(sample.at_ns, Input::Pressure(&counts));
+            self.pressure = counts;
+        }
+        if happened || self.host.as_ref().is_none_or(|host| sample.differs(host)) {
+            while self.drain() {}
+            self.stream.feed(sample.at_ns, Input::Host(&sample));
+            self.host = Some(sample);
+        }
+        Ok(())
+    }
+
     fn counters(&mut self) -> anyhow::Result<()> {
         let stats = self
             .trace
@@ -405,20 +441,14 @@ impl Session {
         Ok(())
     }
 
-    /// The picture at `now_ns`, in the detail that is asked for; an empty one where none is wanted
-    /// ([`Taps::model`]).
-    pub(super) fn view_with(&self, now_ns: u64, detail: Detail) -> View {
-        let unix_ns = clock::to_unix_ns(now_ns, self.offset);
-        match &self.stream.model {
-            Some(model) => model.view_with(now_ns, unix_ns, detail),
-            None => Model::new(Config::default()).view_with(now_ns, unix_ns, detail),
-        }
+    /// What is known so far; `None` where a trace is only recorded.
+    pub(super) fn model(&self) -> Option<&Model> {
+        self.stream.model.as_ref()
     }
 
-    /// The live sockets of the picture at `now_ns`, each made when it is asked for.
-    pub(super) fn rows(&self, now_ns: u64, detail: Detail) -> impl Iterator<Item = SocketView> {
-        let model = self.stream.model.iter();
-        model.flat_map(move |model| model.rows(now_ns, detail))
+    /// `CLOCK_REALTIME` of a time of `CLOCK_MONOTONIC`.
+    pub(super) fn unix_ns(&self, mono_ns: u64) -> u64 {
+        clock::to_unix_ns(mono_ns, self.offset)
     }
 
     /// The last reading: everything is drained and every socket read once more. Returns its time.
@@ -453,6 +483,31 @@ impl Session {
         {
             self.stream.failed = recorder.flush_if_old(clock::now_ns()).err();
         }
+    }
+
+    /// Begins to record a trace that runs. States carry each socket's sums since the trace began,
+    /// so the recording is of the whole trace, save that it has changes only from now on and
+    /// knows nothing of sockets that have closed before; it says so.
+    pub(super) fn start_recording(&mut self, make: Maker) -> anyhow::Result<()> {
+        let mut header = header(&self.trace, self.start, self.offset);
+        let after = clock::now_ns().saturating_sub(self.start);
+        header.notes.push(format!(
+            "what came before recording began, {} after the trace: sums of open sockets are \
+             there, their changes and closed sockets are not",
+            crate::sinks::text::span(after)
+        ));
+        self.stream.recorder = Some(make(header)?);
+        self.stream.failed = None;
+        // From here on it is told everything; what goes before, the next reading tells.
+        self.skbs = 0;
+        self.learn_processes();
+        self.round()
+    }
+
+    /// Leaves a recording that failed as it is.
+    pub(super) fn drop_recording(&mut self) {
+        self.stream.recorder = None;
+        self.stream.failed = None;
     }
 
     /// Fails where recording has failed.

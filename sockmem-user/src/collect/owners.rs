@@ -245,7 +245,8 @@ impl Owners {
     }
 
     /// The network namespaces concerned, each with a process that is in it.
-    fn namespaces(&self) -> BTreeMap<u64, u32> {
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeMap<u64, u32> {
         let mut map: BTreeMap<u64, u32> = BTreeMap::new();
         let own = std::process::id();
         let everybody =

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use owners::SocketOwners;
+pub use fds::FdWalk;
 pub use stat::{Stat, parse_stat};
 
 /// Why something under `/proc/PID` could not be read.

@@ -4,6 +4,7 @@ use sockmem_common::{Change, Lifecycle, OWNER_LISTENER, OWNER_PROCESS, STATE_CLO
 use super::address::{self, comm};
 use super::groups::{Group, GroupKey, Mark, Segment};
 use super::sockets::{LATEST_NS, Socket, Step, believable};
+use super::survey::{GROUP_BINS, Series};
 use super::{Closed, Model, REMEMBERED};
 use crate::decode::Record;
 
@@ -29,6 +30,12 @@ impl Model {
             Record::Exit(p) => {
                 self.processes.exited(p.header.id as u32, p.header.t_ns);
             }
+            Record::Limit(l) => match self.index.find(l.header.id, &self.sockets) {
+                Some(at) => self.sockets[at].limit_set(l),
+                None => self.oddities.unmatched += 1,
+            },
+            Record::Pressure(p) => self.pressure(p),
+            Record::Sysctl(w) => self.sysctl_written(w),
         }
     }
 
@@ -145,6 +152,9 @@ impl Model {
         self.processes.learn_from(state);
         let key = GroupKey::of(state, self.processes.generation(state.owner_tgid));
         let group = self.group(key, t_ns, state.local_port);
+        if let Some(survey) = &mut self.survey {
+            survey.state(state);
+        }
         let socket = Socket::new(state, t_ns, group, self.config.socket_buckets);
         let resident = state.counters.resident();
         for sums in [&mut self.groups[group as usize], &mut self.total] {
@@ -158,6 +168,9 @@ impl Model {
 
     /// Merges a state into the socket at `at`; `meta`: it also tells whose it is.
     fn merge(&mut self, at: usize, state: &SockState, t_ns: u64, meta: bool) {
+        if let Some(survey) = &mut self.survey {
+            survey.state(state);
+        }
         let socket = &mut self.sockets[at];
         let (was_connection, known_peak) = (socket.connection, socket.resident_peak());
         let (idle_after, buckets) = (self.config.idle_after_ns, self.config.socket_buckets);
@@ -224,6 +237,10 @@ impl Model {
             return group;
         }
         let mut made = Group::new(key, t_ns, self.config.sum_buckets);
+        if self.config.survey {
+            let start_ns = self.config.start_mono_ns;
+            made.series = Some(Box::new(Series::new(start_ns, GROUP_BINS)));
+        }
         if key.kind == OWNER_LISTENER {
             made.listener = self.listener(key.listener_id);
             if made.listener.is_none() && port != 0 {
@@ -288,6 +305,9 @@ impl Model {
         self.total.settled.add(&whole, told, holds);
         self.total.leave(end_ns, resident, socket.connection);
 
+        if let Some(survey) = &mut self.survey {
+            survey.closed(&socket, &key);
+        }
         self.gone.insert(socket.id);
         self.gone_order.push_back(socket.id);
         if self.gone_order.len() > REMEMBERED

@@ -8,6 +8,7 @@
 use sockmem_common::{Integral, REASONS, SockState};
 
 use super::OwnerKind;
+use super::survey::Series;
 use super::timeline::Timeline;
 
 /// Whose sockets.
@@ -71,7 +72,8 @@ impl GroupKey {
 }
 
 /// `SockState::owner_kind` as the view names it.
-pub(super) fn owner_kind(kind: u8) -> OwnerKind {
+#[must_use]
+pub fn owner_kind(kind: u8) -> OwnerKind {
     match kind {
         sockmem_common::OWNER_PROCESS => OwnerKind::Process,
         sockmem_common::OWNER_LISTENER => OwnerKind::Listener,
@@ -236,6 +238,8 @@ pub(super) struct Group {
     pub(super) resident: u64,
     pub(super) peak: u64,
     pub(super) timeline: Timeline<u64>,
+    /// The level in equal bins, where a comparison wants it.
+    pub(super) series: Option<Box<Series>>,
     /// Up to when the timeline is recorded.
     pub(super) last_ns: u64,
     /// Sockets in it now.
@@ -260,6 +264,7 @@ impl Group {
             resident: 0,
             peak: 0,
             timeline: Timeline::new(start_ns, buckets, 0),
+            series: None,
             last_ns: start_ns,
             live: 0,
             seen: 0,
@@ -282,6 +287,9 @@ impl Group {
         // Sockets' records may come out of order between CPUs; the sum's come as they arrive.
         self.last_ns = self.last_ns.max(t_ns);
         self.timeline.record(self.last_ns, low, high, self.resident);
+        if let Some(series) = &mut self.series {
+            series.step(self.last_ns, high, self.resident);
+        }
     }
     /// A socket joins at `t_ns`; it has belonged here since `since_ns`.
     pub(super) fn join(&mut self, t_ns: u64, since_ns: u64, resident: u64, connection: bool) {
@@ -334,6 +342,9 @@ impl Group {
     pub(super) fn take_over(&mut self, gone: &Group) {
         self.seen += gone.seen;
         self.settled.absorb(&gone.settled);
+        if let (Some(series), Some(gone)) = (&mut self.series, &gone.series) {
+            series.take_over(gone);
+        }
         // At least as long as either had connections; the two may have overlapped.
         self.connected_ns = self.connected_ns.max(gone.connected_ns);
     }

@@ -17,7 +17,7 @@ use super::{
 /// What a view holds beside its sums. Leaving out what is not shown makes a view cheaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {
-    /// The closed sockets.
+    /// The closed sockets, and the events.
     pub closed: bool,
     /// Each socket's timeline.
     pub timelines: bool,
@@ -105,6 +105,7 @@ impl Model {
         let config = &self.config;
         View {
             start_unix_ns: config.start_unix_ns,
+            start_mono_ns: config.start_mono_ns,
             now_unix_ns,
             duration_ns: self.duration(now_ns),
             tier: config.tier,
@@ -122,8 +123,18 @@ impl Model {
             timeline,
             resident_peak_bytes: self.total.peak,
             verdict,
+            events: if detail.closed {
+                self.event_views()
+            } else {
+                Vec::new()
+            },
+            event_counts: self.event_counts(),
+            events_lost: self.events_lost(),
+            kernel_counters: self.kernel_counters(),
             truesize: self.truesize,
             drain_ns: self.drains.summary(),
+            truesize_ranges: self.truesize_ranges.clone(),
+            drain_ranges: self.drains.ranges(),
         }
     }
 
@@ -280,7 +291,7 @@ impl Model {
         }
     }
 
-    fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
+    pub(super) fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
         let facts = self.processes.facts(pid, generation).filter(|_| pid != 0);
         OwnerView {
             pid: (pid != 0).then_some(pid),
@@ -294,7 +305,7 @@ impl Model {
         clippy::too_many_arguments,
         reason = "what a row is made of, from two callers"
     )]
-    fn socket(
+    pub(super) fn socket(
         &self,
         socket: &Socket,
         key: &GroupKey,
@@ -318,7 +329,7 @@ impl Model {
         let whole = Segment::whole(state, socket.connection);
         let means = whole.idle_means();
         let idle_reasons = by_reason(&means.unwrap_or_default());
-        let idle_mean = means.map(|m| m.iter().sum());
+        let idle_mean = means.map(|m| m.iter().copied().fold(0, u64::saturating_add));
         let quiet_ns = if closed {
             state.quiet_ns(state.last_ns)
         } else {
@@ -376,7 +387,7 @@ impl Model {
             limits: socket
                 .limits
                 .iter()
-                .flat_map(|l| l.iter().copied())
+                .flat_map(|l| l.iter().cloned())
                 .collect(),
             timeline: if detail.timelines {
                 timeline.clone()

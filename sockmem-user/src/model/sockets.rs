@@ -1,58 +1,18 @@
 //! One socket: the kernel's state, continued between scans by what records tell.
 
-use sockmem_common::{Change, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState};
+use sockmem_common::{Change, LimitSet, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState};
 
 use super::address::is_connection;
 use super::drain::Drains;
 use super::ends::Ends;
 use super::groups::{Mark, Segment};
 use super::held::{self, Held, distance};
+use super::limits::{Limits, limit_of};
 use super::timeline::Timeline;
-use super::{Bucket, Limit, LimitCause, LimitChange};
+use super::{Bucket, Limit};
 
 /// Times beyond this (nine years of uptime) are not believed; it keeps the integrals from overflowing.
 pub(super) const LATEST_NS: u64 = 1 << 58;
-
-/// How many changes of limits are kept from either end.
-const LIMITS_KEPT: usize = 16;
-
-/// Changes of one socket's limits: the first and the last ones.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Limits {
-    first: Vec<LimitChange>,
-    last: Vec<LimitChange>,
-}
-
-impl Limits {
-    fn push(&mut self, change: LimitChange) {
-        if self.first.len() < LIMITS_KEPT {
-            self.first.push(change);
-            return;
-        }
-        if self.last.len() == LIMITS_KEPT {
-            self.last.remove(0);
-        }
-        self.last.push(change);
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &LimitChange> {
-        self.first.iter().chain(&self.last)
-    }
-
-    /// The lock flag of `what` turned out to be set: the newest change since `after_ns` set it.
-    fn locked(&mut self, what: Limit, after_ns: u64) {
-        let newest = self
-            .last
-            .iter_mut()
-            .rev()
-            .chain(self.first.iter_mut().rev());
-        for change in newest.filter(|c| c.what == what).take(1) {
-            if change.at_ns >= after_ns {
-                change.cause = LimitCause::Setsockopt;
-            }
-        }
-    }
-}
 
 /// A socket in the trace. There may be a hundred thousand of them: what a quiet one does not need
 /// is behind a pointer. `state` gives the whole.
@@ -422,20 +382,27 @@ impl Socket {
             if from == to || from == 0 || to == 0 {
                 continue;
             }
-            let cause = if flags & lock != 0 {
-                LimitCause::Setsockopt
-            } else if to > from {
-                LimitCause::Autotune
-            } else {
-                LimitCause::Clamp
-            };
-            self.limits.get_or_insert_default().push(LimitChange {
-                at_ns,
-                what,
-                from,
-                to,
-                cause,
-            });
+            let limits = self.limits.get_or_insert_default();
+            limits.shown(what, from, to, at_ns, flags & lock != 0);
+        }
+    }
+
+    /// A call set one of its limits.
+    pub(super) fn limit_set(&mut self, l: &LimitSet) {
+        let Some(what) = limit_of(l.what) else { return };
+        let field = match what {
+            Limit::Rcvbuf => Some(&mut self.rcvbuf),
+            Limit::Sndbuf => Some(&mut self.sndbuf),
+            _ => None,
+        };
+        let limits = self.limits.get_or_insert_default();
+        let newest = limits.set(what, l, field.as_deref().copied());
+        // As a reading would have shown it, so that the next one shows no change.
+        if newest
+            && l.to != 0
+            && let Some(field) = field
+        {
+            *field = l.to;
         }
     }
 

@@ -8,60 +8,75 @@
 use std::io::{self, Read, Write};
 
 use bytes::{Buf, BufMut, BytesMut};
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// Bytes before a frame's contents.
 pub(super) const HEAD: usize = 16;
-/// No frame holds more, before or after compression: what a reader needs at most.
-pub(super) const LARGEST: usize = 4 << 20;
+/// No frame holds more, before or after compression: what a reader needs at most, twice.
+pub(super) const LARGEST: usize = 8 << 20;
 
-/// A frame with the facts at the head of the recording (JSON).
+/// The facts at the head of the recording (JSON).
 pub(super) const KIND_HEADER: u8 = 1;
-/// A frame with inputs.
+/// Inputs.
 pub(super) const KIND_DATA: u8 = 2;
-/// The last frame of a recording that was closed.
-pub(super) const KIND_END: u8 = 4;
+/// Everything that is known so far, from nothing.
+pub(super) const KIND_KEY: u8 = 3;
+/// More of the same.
+pub(super) const KIND_KEY_MORE: u8 = 4;
+/// The end of a recording that was closed: totals and index.
+pub(super) const KIND_END: u8 = 5;
+/// Where the end's frame begins.
+pub(super) const KIND_TRAILER: u8 = 6;
 
 const CODEC_NONE: u8 = 0;
-const CODEC_LZ4: u8 = 1;
+const CODEC_DEFLATE: u8 = 1;
 
-/// Writes one frame; `scratch` is only kept for its memory. Returns the bytes written.
-pub(super) fn write(
-    out: &mut impl Write,
-    kind: u8,
-    raw: &[u8],
-    scratch: &mut BytesMut,
-) -> io::Result<u64> {
-    debug_assert!(raw.len() <= LARGEST);
-    scratch.clear();
-    scratch.resize(
-        HEAD + lz4_flex::block::get_maximum_output_size(raw.len()),
-        0,
-    );
-    let packed = lz4_flex::block::compress_into(raw, &mut scratch[HEAD..])
-        .ok()
-        .filter(|packed| *packed < raw.len());
-    let codec = match packed {
-        Some(packed) => {
-            scratch.truncate(HEAD + packed);
-            CODEC_LZ4
+/// Makes frames.
+pub(super) struct Framer {
+    deflate: Compress,
+    frame: BytesMut,
+}
+
+impl Framer {
+    pub(super) fn new() -> Self {
+        Framer {
+            deflate: Compress::new(Compression::fast(), false),
+            frame: BytesMut::new(),
         }
-        None => {
-            scratch.truncate(HEAD);
-            scratch.put_slice(raw);
+    }
+
+    /// Writes one frame. Returns the bytes written.
+    pub(super) fn write(&mut self, out: &mut impl Write, kind: u8, raw: &[u8]) -> io::Result<u64> {
+        if raw.len() > LARGEST {
+            return Err(io::Error::other("more than a frame can hold"));
+        }
+        let frame = &mut self.frame;
+        frame.clear();
+        frame.resize(HEAD + raw.len(), 0);
+        self.deflate.reset();
+        // What does not become smaller does not fit, and is stored as it is.
+        let status = self
+            .deflate
+            .compress(raw, &mut frame[HEAD..], FlushCompress::Finish);
+        let codec = if matches!(status, Ok(Status::StreamEnd)) {
+            frame.truncate(HEAD + self.deflate.total_out() as usize);
+            CODEC_DEFLATE
+        } else {
+            frame[HEAD..].copy_from_slice(raw);
             CODEC_NONE
-        }
-    };
-    let stored = scratch.len() - HEAD;
-    let mut head = &mut scratch[..HEAD];
-    head.put_u8(kind);
-    head.put_u8(codec);
-    head.put_u16_le(0);
-    head.put_u32_le(stored as u32);
-    head.put_u32_le(raw.len() as u32);
-    let sum = checksum(&scratch[..HEAD - 4], &scratch[HEAD..]);
-    scratch[HEAD - 4..HEAD].copy_from_slice(&sum.to_le_bytes());
-    out.write_all(scratch)?;
-    Ok(scratch.len() as u64)
+        };
+        let stored = frame.len() - HEAD;
+        let mut head = &mut frame[..HEAD];
+        head.put_u8(kind);
+        head.put_u8(codec);
+        head.put_u16_le(0);
+        head.put_u32_le(stored as u32);
+        head.put_u32_le(raw.len() as u32);
+        let sum = checksum(&frame[..HEAD - 4], &frame[HEAD..]);
+        frame[HEAD - 4..HEAD].copy_from_slice(&sum.to_le_bytes());
+        out.write_all(frame)?;
+        Ok(frame.len() as u64)
+    }
 }
 
 fn checksum(head: &[u8], stored: &[u8]) -> u32 {
@@ -82,47 +97,104 @@ pub(super) enum Next {
     Damaged(&'static str),
 }
 
-/// Reads one frame into `raw`. Allocates no more than `LARGEST`, twice. Adds what it read to `at`
-/// where it was a whole frame.
-pub(super) fn read(
-    from: &mut impl Read,
-    stored: &mut Vec<u8>,
-    raw: &mut Vec<u8>,
-    at: &mut u64,
-) -> io::Result<Next> {
-    let mut head = [0; HEAD];
-    match fill(from, &mut head)? {
-        0 => return Ok(Next::Nothing),
+/// Takes frames apart.
+pub(super) struct Unframer {
+    inflate: Decompress,
+    stored: Vec<u8>,
+}
+
+/// The head of a frame.
+pub(super) struct Head {
+    pub(super) kind: u8,
+    codec: u8,
+    pub(super) stored: usize,
+    raw: usize,
+    sum: u32,
+    bytes: [u8; HEAD],
+}
+
+pub(super) const WITHIN: &str = "it ends within a frame";
+const LENGTH: &str = "a frame's length is damaged";
+
+/// The head of the next frame, or what came instead.
+pub(super) fn head(from: &mut impl Read) -> io::Result<Result<Head, Next>> {
+    let mut bytes = [0; HEAD];
+    match fill(from, &mut bytes)? {
+        0 => return Ok(Err(Next::Nothing)),
         HEAD => {}
-        _ => return Ok(Next::Damaged("the file ends within a frame")),
+        _ => return Ok(Err(Next::Damaged(WITHIN))),
     }
-    let mut h = head.as_slice();
+    let mut h = bytes.as_slice();
     let (kind, codec, _) = (h.get_u8(), h.get_u8(), h.get_u16_le());
-    let (stored_len, raw_len, sum) = (h.get_u32_le(), h.get_u32_le(), h.get_u32_le());
-    let (stored_len, raw_len) = (stored_len as usize, raw_len as usize);
-    if stored_len > LARGEST || raw_len > LARGEST {
-        return Ok(Next::Damaged("a frame's length is damaged"));
+    let (stored, raw, sum) = (
+        h.get_u32_le() as usize,
+        h.get_u32_le() as usize,
+        h.get_u32_le(),
+    );
+    if stored > LARGEST || raw > LARGEST {
+        return Ok(Err(Next::Damaged(LENGTH)));
     }
-    stored.clear();
-    if from.by_ref().take(stored_len as u64).read_to_end(stored)? < stored_len {
-        return Ok(Next::Damaged("the file ends within a frame"));
-    }
-    if checksum(&head[..HEAD - 4], stored) != sum {
-        return Ok(Next::Damaged("a frame's checksum is wrong"));
-    }
-    raw.clear();
-    match codec {
-        CODEC_NONE if stored_len == raw_len => raw.extend_from_slice(stored),
-        CODEC_LZ4 => {
-            raw.resize(raw_len, 0);
-            if lz4_flex::block::decompress_into(stored, raw).ok() != Some(raw_len) {
-                return Ok(Next::Damaged("a frame cannot be decompressed"));
-            }
+    Ok(Ok(Head {
+        kind,
+        codec,
+        stored,
+        raw,
+        sum,
+        bytes,
+    }))
+}
+
+impl Unframer {
+    pub(super) fn new() -> Self {
+        Unframer {
+            inflate: Decompress::new(false),
+            stored: Vec::new(),
         }
-        _ => return Ok(Next::Damaged("a frame is compressed in an unknown way")),
     }
-    *at += (HEAD + stored_len) as u64;
-    Ok(Next::Frame(kind))
+
+    /// Reads one frame into `raw`. Allocates no more than `LARGEST`, twice, and not before as much
+    /// has come. Adds what it read to `at` where it was a whole frame.
+    pub(super) fn read(
+        &mut self,
+        from: &mut impl Read,
+        raw: &mut Vec<u8>,
+        at: &mut u64,
+    ) -> io::Result<Next> {
+        let head = match head(from)? {
+            Ok(head) => head,
+            Err(next) => return Ok(next),
+        };
+        self.stored.clear();
+        let have = from
+            .by_ref()
+            .take(head.stored as u64)
+            .read_to_end(&mut self.stored)?;
+        if have < head.stored {
+            return Ok(Next::Damaged(WITHIN));
+        }
+        if checksum(&head.bytes[..HEAD - 4], &self.stored) != head.sum {
+            return Ok(Next::Damaged("a frame's checksum is wrong"));
+        }
+        raw.clear();
+        match head.codec {
+            CODEC_NONE if head.stored == head.raw => raw.extend_from_slice(&self.stored),
+            CODEC_DEFLATE => {
+                raw.resize(head.raw, 0);
+                self.inflate.reset(false);
+                let status = self
+                    .inflate
+                    .decompress(&self.stored, raw, FlushDecompress::Finish);
+                let whole = matches!(status, Ok(Status::StreamEnd))
+                    && self.inflate.total_out() == head.raw as u64;
+                if !whole {
+                    return Ok(Next::Damaged("a frame cannot be decompressed"));
+                }
+            }
+            _ => return Ok(Next::Damaged("a frame is compressed in an unknown way")),
+        }
+        *at += (HEAD + head.stored) as u64;
+        Ok(Next::Frame(head.kind))
+    }
 }
 
 /// Reads until `buf` is full or nothing comes any more. Returns how many bytes came.

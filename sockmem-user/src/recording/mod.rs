@@ -4,13 +4,21 @@
 //! Pure: any `Write` takes a recording, any `Read` gives one back; times are handed in.
 //!
 //! * `header`: what is known when the recording begins. * `writer`, `reader`: the two ends.
-//! * `frame`: lengths, checksums and compression. * `words`, `varint`: how numbers are written.
+//! * `frame`: lengths, checksums and compression. * `batch`: what a frame of inputs holds.
+//! * `put`, `get`: inputs into it and out of it. * `table`: what both remember.
+//! * `index`: the last frame. * `words`, `varint`: how numbers are written.
 #![deny(unsafe_code)]
 
+mod batch;
 mod frame;
+mod get;
+mod happened;
 mod header;
-mod items;
+mod index;
+mod kinds;
+mod put;
 mod reader;
+mod table;
 mod varint;
 mod words;
 mod writer;
@@ -54,7 +62,7 @@ pub fn read_all<R: Read>(reader: &mut Reader<R>, model: &mut Model) -> Result<Su
     }
     let ending = reader.ending();
     let end_mono_ns = match ending {
-        Ending::Clean { end_mono_ns } => end_mono_ns,
+        Ending::Clean { end_mono_ns, .. } => end_mono_ns,
         Ending::Truncated { .. } => last_ns,
     };
     Ok(Summary {

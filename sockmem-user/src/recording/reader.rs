@@ -4,11 +4,16 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use bytes::Buf;
 
-use super::frame::{self, KIND_DATA, KIND_END, KIND_HEADER, Next};
-use super::items::{self, Item, Known};
-use super::varint::get_u64;
+use super::batch::Contents;
+use super::frame::{
+    self, HEAD, KIND_DATA, KIND_END, KIND_HEADER, KIND_KEY, KIND_KEY_MORE, KIND_TRAILER, Next,
+    Unframer,
+};
+use super::get::Getter;
+use super::index::{End, Index};
 use super::writer::MAGIC;
 use super::{Counts, Header, VERSION};
+use crate::facts::Loss;
 use crate::model::Input;
 
 /// Why something is not a recording that this version reads.
@@ -46,6 +51,8 @@ pub enum Ending {
     Clean {
         /// Until when it tells; `CLOCK_MONOTONIC`.
         end_mono_ns: u64,
+        /// The kernel programs' own totals at the end.
+        loss: Loss,
     },
     /// It was not: what follows the last whole frame is lost.
     Truncated {
@@ -58,18 +65,24 @@ pub enum Ending {
     },
 }
 
-/// Gives a recording's inputs back, in order.
+/// Gives a recording's inputs back, in order. What it needs of memory does not grow with the
+/// recording, but with the sockets that are open at once.
 pub struct Reader<R: Read> {
     from: R,
     header: Header,
-    stored: Vec<u8>,
-    raw: Vec<u8>,
-    at: usize,
-    item: Item,
-    known: Known,
+    unframer: Unframer,
+    contents: Contents,
+    getter: Getter,
+    /// Whether what keyframes tell is given out: until the first one after a `seek`.
+    keys: bool,
+    /// Whether the frame is (part of) a keyframe.
+    in_key: bool,
     last_ns: u64,
     counts: Counts,
+    /// Where the first frame after the head begins.
+    begin: u64,
     ending: Option<Ending>,
+    index: Option<Index>,
 }
 
 impl<R: Read> Reader<R> {
@@ -96,25 +109,31 @@ impl<R: Read> Reader<R> {
             bytes: head.len() as u64,
             ..Counts::default()
         };
-        let (mut stored, mut raw) = (Vec::new(), Vec::new());
-        let header = match frame::read(&mut from, &mut stored, &mut raw, &mut counts.bytes)? {
-            Next::Frame(KIND_HEADER) => Header::from_json(&raw).map_err(ReadError::Header)?,
+        let mut unframer = Unframer::new();
+        let mut contents = Contents::new();
+        let header = match unframer.read(&mut from, &mut contents.raw, &mut counts.bytes)? {
+            Next::Frame(KIND_HEADER) => {
+                Header::from_json(&contents.raw).map_err(ReadError::Header)?
+            }
             Next::Frame(_) => return Err(ReadError::Header("another frame comes first".into())),
             Next::Nothing => return Err(ReadError::Empty),
-            Next::Damaged(_) => return Err(ReadError::Empty),
+            Next::Damaged(frame::WITHIN) => return Err(ReadError::Empty),
+            Next::Damaged(why) => return Err(ReadError::Header(why.into())),
         };
-        raw.clear();
+        contents.clear();
         Ok(Reader {
             from,
             last_ns: header.start_mono_ns,
             header,
-            stored,
-            raw,
-            at: 0,
-            item: Item::Unknown,
-            known: Known::new(),
+            unframer,
+            contents,
+            getter: Getter::new(),
+            keys: false,
+            in_key: false,
+            begin: counts.bytes,
             counts,
             ending: None,
+            index: None,
         })
     }
 
@@ -125,10 +144,14 @@ impl<R: Read> Reader<R> {
 
     /// What was read so far.
     pub fn counts(&self) -> Counts {
-        self.counts
+        Counts {
+            sockets: self.getter.sockets,
+            ..self.counts
+        }
     }
 
-    /// The next input and when it came (`CLOCK_MONOTONIC`); `None` at the end, see [`Reader::ending`].
+    /// The next input and when it came (`CLOCK_MONOTONIC`; a record: its own time); `None` at the end,
+    /// see [`Reader::ending`].
     ///
     /// # Errors
     /// Of the source.
@@ -136,48 +159,64 @@ impl<R: Read> Reader<R> {
         clippy::should_implement_trait,
         reason = "what it gives borrows from the reader"
     )]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<(u64, Input<'_>)>, ReadError> {
-        loop {
-            if self.ending.is_some() {
-                return Ok(None);
-            }
-            if self.at >= self.raw.len() {
-                self.frame()?;
-                continue;
-            }
-            let mut rest = &self.raw[self.at..];
-            match items::get(&mut rest, &mut self.known) {
-                Ok((t_ns, item)) => {
-                    self.at = self.raw.len() - rest.len();
+        while self.ending.is_none() {
+            match self.getter.get(&mut self.contents) {
+                Ok(true) if self.in_key && !self.keys => {}
+                Ok(true) => {
+                    let t_ns = self.getter.table.t_ns;
                     self.last_ns = self.last_ns.max(t_ns);
-                    self.item = item;
-                    if matches!(self.item, Item::Unknown) {
-                        continue;
-                    }
                     self.counts.inputs += 1;
-                    self.counts.events += u64::from(matches!(self.item, Item::Record(_)));
-                    self.counts.sockets = self.known.len() as u64;
-                    return Ok(self.item.input().map(|input| (t_ns, input)));
+                    self.counts.events += u64::from(self.getter.item.is_record());
+                    return Ok(Some((t_ns, self.getter.item.input())));
                 }
+                Ok(false) => self.frame()?,
                 Err(_) => self.end("a frame's contents are damaged"),
             }
         }
+        Ok(None)
     }
 
+    /// Reads the next frame.
     fn frame(&mut self) -> Result<(), ReadError> {
-        self.at = 0;
-        match frame::read(
+        let was_key = self.in_key;
+        let next = self.unframer.read(
             &mut self.from,
-            &mut self.stored,
-            &mut self.raw,
+            &mut self.contents.raw,
             &mut self.counts.bytes,
-        )? {
-            Next::Frame(KIND_DATA) => {}
-            Next::Frame(KIND_END) => {
-                let end_mono_ns = get_u64(&mut self.raw.as_slice()).unwrap_or(self.last_ns);
-                self.ending = Some(Ending::Clean { end_mono_ns });
+        )?;
+        match next {
+            Next::Frame(kind @ (KIND_DATA | KIND_KEY | KIND_KEY_MORE)) => {
+                self.in_key = kind != KIND_DATA;
+                if was_key && kind != KIND_KEY_MORE {
+                    // Only the one that was sought is told.
+                    self.keys = false;
+                }
+                if kind == KIND_KEY {
+                    self.getter.reset();
+                }
+                match self.contents.parse() {
+                    // Alike already, unless frames are missing before this one.
+                    Ok(t_ns) => self.getter.table.t_ns = t_ns,
+                    Err(_) => self.end("a frame's contents are damaged"),
+                }
+                self.getter.counting = !self.in_key || self.keys;
             }
-            Next::Frame(_) => self.raw.clear(),
+            Next::Frame(KIND_END) => {
+                match End::get(&self.contents.raw) {
+                    Ok(end) => {
+                        self.ending = Some(Ending::Clean {
+                            end_mono_ns: end.end_mono_ns,
+                            loss: end.loss,
+                        });
+                    }
+                    Err(_) => self.end("its last frame is damaged"),
+                }
+                self.contents.clear();
+            }
+            // Of a kind that a later minor version added.
+            Next::Frame(_) => self.contents.clear(),
             Next::Nothing => self.end("it was not closed"),
             Next::Damaged(why) => self.end(why),
         }
@@ -185,7 +224,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn end(&mut self, why: &str) {
-        self.raw.clear();
+        self.contents.clear();
         self.ending = Some(Ending::Truncated {
             why: why.to_owned(),
             lost_after_ns: self.last_ns,
@@ -204,24 +243,85 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R: Read + Seek> Reader<R> {
-    /// Goes to a keyframe at or before `t_ns`: what comes next begins with everything that was
-    /// known then. Feed it to a new model.
+    /// Goes to the last keyframe at or before `t_ns`: what comes next begins with everything that was
+    /// known then, so feed it to a new model. Before the first keyframe that is the beginning.
+    /// `counts` begin anew. Returns the keyframe's time.
     ///
     /// # Errors
     /// Of the source.
-    pub fn seek(&mut self, t_ns: u64) -> Result<(), ReadError> {
-        // The first keyframe is the beginning.
-        let _ = t_ns;
-        self.from.seek(SeekFrom::Start(MAGIC.len() as u64 + 4))?;
-        self.known.clear();
+    pub fn seek(&mut self, t_ns: u64) -> Result<u64, ReadError> {
+        let index = match self.index.take() {
+            Some(index) => index,
+            None => self.find_keyframes()?,
+        };
+        let found = index.before(t_ns);
+        self.index = Some(index);
+        let at = found.map_or(self.begin, |e| e.at);
+        self.from.seek(SeekFrom::Start(at))?;
+        self.contents.clear();
+        self.getter = Getter::new();
+        self.keys = found.is_some();
+        self.in_key = false;
         self.ending = None;
-        self.raw.clear();
-        self.at = 0;
-        self.last_ns = self.header.start_mono_ns;
         self.counts = Counts {
-            bytes: MAGIC.len() as u64 + 4,
+            bytes: at,
             ..Counts::default()
         };
-        Ok(())
+        self.last_ns = found.map_or(self.header.start_mono_ns, |e| e.t_ns);
+        Ok(self.last_ns)
+    }
+
+    /// From the end of a closed recording, or else from the heads of its frames.
+    fn find_keyframes(&mut self) -> Result<Index, ReadError> {
+        match self.listed_keyframes()? {
+            Some(index) => Ok(index),
+            None => self.walk_frames(),
+        }
+    }
+
+    fn listed_keyframes(&mut self) -> Result<Option<Index>, ReadError> {
+        const TRAILER: u64 = (HEAD + size_of::<u64>()) as u64;
+        let length = self.from.seek(SeekFrom::End(0))?;
+        if length < self.begin + TRAILER {
+            return Ok(None);
+        }
+        self.from.seek(SeekFrom::Start(length - TRAILER))?;
+        let raw = &mut self.contents.raw;
+        let next = self.unframer.read(&mut self.from, raw, &mut 0)?;
+        let at = match (next, raw.as_slice().try_into()) {
+            (Next::Frame(KIND_TRAILER), Ok(at)) => u64::from_le_bytes(at),
+            _ => return Ok(None),
+        };
+        self.from.seek(SeekFrom::Start(at))?;
+        match self.unframer.read(&mut self.from, raw, &mut 0)? {
+            Next::Frame(KIND_END) => Ok(End::get(raw).ok().map(|end| end.index)),
+            _ => Ok(None),
+        }
+    }
+
+    fn walk_frames(&mut self) -> Result<Index, ReadError> {
+        let mut index = Index::default();
+        let mut at = self.begin;
+        loop {
+            self.from.seek(SeekFrom::Start(at))?;
+            let Ok(head) = frame::head(&mut self.from)? else {
+                return Ok(index);
+            };
+            let size = (HEAD + head.stored) as u64;
+            if head.kind == KIND_KEY {
+                // Its time is in its contents.
+                self.from.seek(SeekFrom::Start(at))?;
+                let raw = &mut self.contents.raw;
+                match self.unframer.read(&mut self.from, raw, &mut 0)? {
+                    Next::Frame(_) => {}
+                    _ => return Ok(index),
+                }
+                match self.contents.parse() {
+                    Ok(t_ns) => index.push(t_ns, at),
+                    Err(_) => return Ok(index),
+                }
+            }
+            at += size;
+        }
     }
 }

@@ -14,8 +14,8 @@ use super::escape::harmless;
 use super::fields::{FIELDS, Value};
 use super::{HostFacts, TOOL_VERSION};
 use crate::model::{
-    Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals, TruesizeView,
-    Verdict, View, reason_name,
+    By, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals,
+    TruesizeView, Verdict, View, reason_name,
 };
 
 /// Schema of a line of `live --format json`.
@@ -131,7 +131,7 @@ pub(super) fn write_line(document: &impl Serialize, out: &mut impl Write) -> io:
 /// Compact JSON in which a foreign string cannot steer a terminal: what
 /// `escape` refuses, and JSON itself lets pass, is written as `\uNNNN`. To a
 /// parser it is the same string.
-struct Harmless;
+pub(super) struct Harmless;
 
 impl serde_json::ser::Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(
@@ -209,6 +209,12 @@ where
             "drain_ns",
             &v.drain_ns.map(|(p50, p99, max)| Drain { p50, p99, max }),
         )?;
+        map.serialize_entry("event_counts", &events::counts(v))?;
+        map.serialize_entry("events_lost", &v.events_lost)?;
+        map.serialize_entry("kernel_counters", &v.kernel_counters)?;
+        if self.whole {
+            map.serialize_entry("events", &Seq(|| v.events.iter().map(events::Event)))?;
+        }
         map.serialize_entry(
             "processes",
             &Seq(|| v.groups.iter().map(|g| Group(g, self.whole))),
@@ -268,7 +274,7 @@ struct Window {
 }
 
 #[derive(Serialize)]
-struct LossJson {
+pub(super) struct LossJson {
     seen: u64,
     sent: u64,
     merged: u64,
@@ -433,13 +439,13 @@ impl Serialize for Group<'_> {
 }
 
 /// A socket of a list.
-enum Row<'a, B> {
+pub(super) enum Row<'a, B> {
     Live(B),
     Closed(&'a SocketView),
 }
 
 /// A socket: the field table, its reasons, its limits.
-struct Socket<'a, B>(Row<'a, B>);
+pub(super) struct Socket<'a, B>(pub(super) Row<'a, B>);
 
 impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -448,19 +454,27 @@ impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
             Row::Closed(socket) => socket,
         };
         let mut map = s.serialize_map(None)?;
-        let mut owner = false;
-        for field in FIELDS {
-            if !field.json.starts_with(OWNER) {
-                map.serialize_entry(field.json, &(field.get)(socket))?;
-            } else if !owner {
-                map.serialize_entry("owner", &OwnerOf(socket))?;
-                owner = true;
-            }
-        }
-        map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
-        map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))?;
+        socket_members(socket, &mut map)?;
         map.end()
     }
+}
+
+/// The members of a socket's object.
+pub(super) fn socket_members<M: SerializeMap>(
+    socket: &SocketView,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    let mut owner = false;
+    for field in FIELDS {
+        if !field.json.starts_with(OWNER) {
+            map.serialize_entry(field.json, &(field.get)(socket))?;
+        } else if !owner {
+            map.serialize_entry("owner", &OwnerOf(socket))?;
+            owner = true;
+        }
+    }
+    map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
+    map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))
 }
 
 const OWNER: &str = "owner.";
@@ -489,22 +503,46 @@ impl Serialize for Value<'_> {
 }
 
 #[derive(Serialize)]
-struct LimitJson {
+struct LimitJson<'a> {
     at_ns: u64,
     what: &'static str,
     from: u32,
     to: u32,
     cause: &'static str,
+    how: &'static str,
+    option: Option<&'static str>,
+    asked: Option<i32>,
+    by: Option<ByJson<'a>>,
 }
 
-impl From<&LimitChange> for LimitJson {
-    fn from(c: &LimitChange) -> Self {
+/// Who did something.
+#[derive(Serialize)]
+pub(super) struct ByJson<'a> {
+    pid: u32,
+    comm: Option<&'a str>,
+}
+
+impl<'a> From<&'a By> for ByJson<'a> {
+    fn from(by: &'a By) -> Self {
+        ByJson {
+            pid: by.pid,
+            comm: by.comm.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a LimitChange> for LimitJson<'a> {
+    fn from(c: &'a LimitChange) -> Self {
         LimitJson {
             at_ns: c.at_ns,
             what: limit_name(c.what),
             from: c.from,
             to: c.to,
             cause: cause_name(c.cause),
+            how: if c.observed { "call" } else { "derived" },
+            option: c.option,
+            asked: c.asked,
+            by: c.by.as_ref().map(ByJson::from),
         }
     }
 }
@@ -515,6 +553,9 @@ pub fn limit_name(limit: Limit) -> &'static str {
     match limit {
         Limit::Rcvbuf => "rcvbuf",
         Limit::Sndbuf => "sndbuf",
+        Limit::ReservedMem => "reserved_mem",
+        Limit::WindowClamp => "window_clamp",
+        Limit::NotsentLowat => "notsent_lowat",
     }
 }
 
@@ -528,6 +569,8 @@ pub fn cause_name(cause: LimitCause) -> &'static str {
         LimitCause::Unknown => "unknown",
     }
 }
+
+mod events;
 
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ const PURE_CRATES: &[&str] = &[
     "crc32fast",
     "hashbrown",
     "hdrhistogram",
-    "lz4_flex",
+    "flate2",
     "serde",
     "serde_json",
     "thiserror",

@@ -9,6 +9,7 @@ mod hooks;
 mod iperf;
 mod memory;
 mod redis;
+mod snapshot;
 mod stats;
 mod table;
 mod throughput;
@@ -27,7 +28,7 @@ use table::Row;
 /// What to measure, and how often.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach
+    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach, snapshot
     names: Vec<String>,
     /// Runs of each kind
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -94,6 +95,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("idle", user::idle),
     ("loads", user::loads),
     ("attach", user::attach),
+    ("snapshot", snapshot::measure),
 ];
 
 /// Builds what is measured, measures it, prints the table.
