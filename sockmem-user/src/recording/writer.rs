@@ -258,6 +258,16 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Ends writing without closing the recording, as if it had been killed now. Gives the
+    /// destination back.
+    ///
+    /// # Errors
+    /// Of the destination.
+    pub fn into_inner(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.out)
+    }
+
     /// Ends the recording: it tells of everything up to `end_mono_ns`. Gives the destination back.
     ///
     /// # Errors
