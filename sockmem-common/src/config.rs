@@ -100,9 +100,35 @@ layout! {
     userlocks,
     /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 6.1).
     userlocks_shift,
+    /// `socket.sk`, pointer.
+    socket_sk,
+    /// `sock.sk_reserved_mem`, 4 bytes (5.16 and later).
+    reserved_mem,
+    /// `tcp_sock.window_clamp`, 4 bytes.
+    window_clamp,
+    /// `tcp_sock.notsent_lowat`, 4 bytes.
+    notsent_lowat,
+    /// `sock.__sk_common.skc_prot`, pointer.
+    prot,
+    /// `proto.memory_allocated`, pointer to an `atomic_long_t`.
+    proto_allocated,
+    /// `proto.memory_pressure`, pointer to an `unsigned long`.
+    proto_pressure,
+    /// `proto.sysctl_mem`, pointer to three `long`.
+    proto_limits,
+    /// `kiocb.ki_filp`, pointer.
+    kiocb_file,
+    /// `file.f_path.dentry`, pointer.
+    file_dentry,
+    /// `dentry.d_name.name`, pointer to characters.
+    dentry_name,
+    /// `task_struct.nsproxy`, pointer.
+    task_nsproxy,
+    /// `nsproxy.net_ns`, pointer.
+    nsproxy_net,
 }
 
-const _: () = assert!(size_of::<Layout>() == 39 * 4);
+const _: () = assert!(size_of::<Layout>() == 52 * 4);
 
 /// `Settings::flags`: trace every TCP socket, whoever owns it.
 pub const SET_ALL: u32 = 1;
@@ -137,9 +163,19 @@ pub struct Settings {
     /// A resync reads only sockets that have not changed for this long: those in motion are
     /// observed anyway, and reading them outside their lock could take an older value for new.
     pub resync_quiet_ns: u32,
+    /// BTF id of `struct tcp_sock` where the kernel has `bpf_rdonly_cast` (6.2 and later), which
+    /// makes a typed pointer of an address; else 0. Filled in by the loader.
+    pub tcp_sock_type: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Settings>() == 32);
+const _: () = assert!(size_of::<Settings>() == 40);
+
+/// `imm` of the call that stands for `bpf_rdonly_cast` in the object: no helper has this number.
+/// The loader puts the function's BTF id in its place; where there is no such function
+/// the call is not reached, and the verifier drops it.
+pub const CAST_PLACEHOLDER: u32 = 0x534d_0001;
 
 /// Counted per CPU.
 #[repr(C)]
@@ -182,11 +218,59 @@ pub struct Pending {
     pub len: u32,
     /// Zero.
     pub reserved: u32,
-    /// `struct sock *`.
-    pub socks: [u64; PENDING_SLOTS],
+    /// `Entry::index` of each.
+    pub entries: [u32; PENDING_SLOTS],
 }
 
-const _: () = assert!(size_of::<Pending>() == 8 + 8 * PENDING_SLOTS);
+const _: () = assert!(size_of::<Pending>() == 8 + 4 * PENDING_SLOTS);
+
+/// A setsockopt call on a limit, from its entry to its return.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptCall {
+    /// `struct sock *`.
+    pub sk: u64,
+    /// As `LimitSet::began_ns`.
+    pub began_ns: u64,
+    /// As `LimitSet::from`.
+    pub from: u32,
+    /// As `LimitSet::asked`.
+    pub asked: i32,
+    /// As `LimitSet::optname`.
+    pub optname: u32,
+    /// As `LimitSet::level`.
+    pub level: u16,
+    /// As `LimitSet::what`.
+    pub what: u8,
+    /// As `LimitSet::flags`.
+    pub flags: u8,
+}
+
+const _: () = assert!(size_of::<OptCall>() == 32);
+
+/// Of which socket and kind a `Pressure` was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureKey {
+    /// `SockState::id`; 0 for all that are not traced.
+    pub id: u64,
+    /// `PRESSURE_*`.
+    pub kind: u64,
+}
+
+const _: () = assert!(size_of::<PressureKey>() == 16);
+
+/// When it was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureMark {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub sent_ns: u64,
+    /// Occurrences since then.
+    pub waiting: u64,
+}
+
+const _: () = assert!(size_of::<PressureMark>() == 16);
 
 /// The audit's result, per CPU: live counters compared with the last observed ones.
 #[repr(C)]

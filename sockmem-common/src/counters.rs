@@ -28,20 +28,19 @@ pub struct Counters {
 const _: () = assert!(size_of::<Counters>() == 32);
 
 impl Counters {
-    /// Whether any counter differs. One branch instead of eight: cheaper to run, and fewer paths
-    /// for the verifier to walk.
+    /// Not 0 where any counter differs. No branch instead of eight: cheaper to run, and fewer
+    /// paths for the verifier to walk.
     #[inline(always)]
     #[must_use]
-    pub fn differs(&self, other: &Counters) -> bool {
-        ((self.rmem_alloc ^ other.rmem_alloc)
+    pub fn difference(&self, other: &Counters) -> u32 {
+        (self.rmem_alloc ^ other.rmem_alloc)
             | (self.wmem_queued ^ other.wmem_queued)
             | (self.forward_alloc ^ other.forward_alloc) as u32
             | (self.wmem_alloc ^ other.wmem_alloc)
             | (self.optmem ^ other.optmem)
             | (self.backlog ^ other.backlog)
             | (self.rcvbuf ^ other.rcvbuf)
-            | (self.sndbuf ^ other.sndbuf))
-            != 0
+            | (self.sndbuf ^ other.sndbuf)
     }
 
     /// What the kernel charges against `tcp_mem` for this socket:
@@ -125,17 +124,16 @@ impl Seqs {
         self.flags & SEQ_OFO != 0
     }
 
-    /// Whether anything differs, in one branch.
+    /// Not 0 where anything differs.
     #[inline(always)]
     #[must_use]
-    pub fn differs(&self, other: &Seqs) -> bool {
-        ((self.rcv_nxt ^ other.rcv_nxt)
+    pub fn difference(&self, other: &Seqs) -> u32 {
+        (self.rcv_nxt ^ other.rcv_nxt)
             | (self.copied_seq ^ other.copied_seq)
             | (self.write_seq ^ other.write_seq)
             | (self.snd_una ^ other.snd_una)
             | (self.snd_nxt ^ other.snd_nxt)
-            | (self.flags ^ other.flags))
-            != 0
+            | (self.flags ^ other.flags)
     }
 
     /// Whether payload moved between the two readings, in either direction.

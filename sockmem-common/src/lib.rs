@@ -38,10 +38,15 @@ mod pod {
         crate::Layout,
         crate::Settings,
         crate::SockState,
+        crate::Entry,
         crate::Owner,
         crate::Stats,
         crate::TruesizeSum,
         crate::Pending,
         crate::AuditStats,
+        crate::PressureCounts,
+        crate::LimitSet,
+        crate::Pressure,
+        crate::SysctlWrite,
     );
 }

@@ -108,9 +108,19 @@ impl SockState {
     /// as idle from `idle_after` ns after payload last moved.
     #[inline(always)]
     pub fn advance(&mut self, now: u64, idle_after: u64) {
+        let idle = self.pass(now, idle_after);
+        if idle != 0 {
+            self.idle_span(idle);
+        }
+    }
+
+    /// `advance()` but for the idle part of the span, of which it returns the length in ns: the
+    /// rest of the work is for `idle_span()`.
+    #[inline(always)]
+    pub fn pass(&mut self, now: u64, idle_after: u64) -> u64 {
         // Two CPUs' clocks may disagree by some ns; a span is never negative.
         if now <= self.last_ns {
-            return;
+            return 0;
         }
         let resident = self.counters.resident();
         self.resident_time.add(resident, now - self.last_ns);
@@ -120,15 +130,14 @@ impl SockState {
         } else {
             self.last_ns
         };
-        if now > from {
-            self.idle_span(now - from, resident);
-        }
         self.last_ns = now;
+        now.saturating_sub(from)
     }
 
-    /// Counts `ns` of idle time. Out of line: rare, and large once unrolled.
-    #[inline(never)]
-    fn idle_span(&mut self, ns: u64, resident: u64) {
+    /// Counts `ns` of idle time, with the last reading. Rare, and large once unrolled.
+    #[inline(always)]
+    pub fn idle_span(&mut self, ns: u64) {
+        let resident = self.counters.resident();
         self.idle_ns += ns;
         if resident == 0 {
             return;
@@ -222,6 +231,48 @@ impl SockState {
         now.saturating_sub(self.last_activity_ns)
     }
 }
+
+/// One element of the array of states.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `struct sock *`; 0 while the entry is free or not yet filled in. Written last when a
+    /// socket comes under the trace, and before the entry is free when it leaves.
+    pub sk: u64,
+    /// Its place in the array.
+    pub index: u32,
+    /// How often the socket was touched, modulo 2^16 (tracepoint tier). Scratch.
+    pub touched: u16,
+    /// `touched` when it was last read at the end of a section. Scratch.
+    pub seen: u16,
+    /// The socket's.
+    pub state: SockState,
+    /// `state.id`, written when all else is: a copy, made in order, in which the two differ
+    /// is of two sockets.
+    pub seal: u64,
+}
+
+impl Entry {
+    /// Whether this copy is of one socket, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.sk != 0 && self.seal == self.state.id && self.state.first_ns != 0
+    }
+}
+
+/// What the program that user space runs is to do with the entries it is given: read again.
+pub const RUN_RESYNC: u64 = 0;
+/// Take out of use.
+pub const RUN_FORGET: u64 = 1;
+/// List as free, once, before anything is traced.
+pub const RUN_FREE: u64 = 2;
+
+/// Entries in a block: the programs count those in use by block, so that a reader looks at no
+/// others.
+pub const BLOCK: u32 = 64;
+
+const _: () = assert!(size_of::<Entry>() == 24 + size_of::<SockState>());
+const _: () = assert!(size_of::<Entry>().is_multiple_of(64));
 
 /// What user space knows about a socket that it asks the baseline to adopt.
 #[repr(C)]

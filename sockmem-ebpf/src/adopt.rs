@@ -7,19 +7,19 @@ use aya_ebpf::helpers::{
 };
 use aya_log_ebpf::debug;
 use sockmem_common::{
-    ABSENT, KIND_OPEN, KIND_OWNER, OWNER_LISTENER, OWNER_ORPHAN, OWNER_PROCESS, OWNER_UNKNOWN,
-    SET_ALL, SET_COOKIE, SET_PORTS, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState,
+    ABSENT, BLOCK, Entry, KIND_OPEN, KIND_OWNER, OWNER_LISTENER, OWNER_ORPHAN, OWNER_PROCESS,
+    OWNER_UNKNOWN, SET_ALL, SET_COOKIE, SET_PORTS, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState,
 };
 
 use crate::{
     LogContext,
     emit::{self, count},
     maps::{
-        BLANK, LISTENERS, ListenKey, Listener, NOEXIST, PORTS, SOCKS, TARGET_BITS, TARGETS, off,
-        setting,
+        FREE, LISTENERS, ListenKey, Listener, NOEXIST, PORTS, SLOTS, SLOTS_AT, SOCKS, STATES,
+        TARGET_BITS, TARGETS, USED, off, setting,
     },
     memory::{self, AF_INET6, Memory, Probed, TCP_CLOSE, TCP_LISTEN, copy},
-    observe::{now, slot, state},
+    observe::{entry_at, now, slot, state},
 };
 
 /// Thread-group id of the current task, in the initial pid namespace.
@@ -81,7 +81,7 @@ pub fn by_current<M: Memory>(sk: u64, hook: u8) {
 #[inline(always)]
 pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
     let wanted = match listener {
-        Some(listener) => state(listener).is_some(),
+        Some(listener) => state::<M>(listener).is_some(),
         None => {
             LISTENERS.get_ptr(listen_key::<M>(child)).is_some()
                 || setting!(flags) & SET_ALL != 0
@@ -96,10 +96,8 @@ pub fn child<M: Memory>(child: u64, listener: Option<u64>, hook: u8) {
 
 /// Makes sure that a traced socket has its cookie.
 #[inline(always)]
-pub fn give_cookie<M: Memory>(sk: u64) {
-    if let Some(st) = state(sk)
-        && st.cookie == 0
-    {
+pub fn give_cookie<M: Memory>(sk: u64, st: &mut SockState) {
+    if st.cookie == 0 {
         st.cookie = cookie::<M>(sk);
     }
 }
@@ -122,7 +120,7 @@ pub fn begin<M: Memory>(sk: u64, tgid: u32, kind: u8, listener_id: u64, hook: u8
 #[inline(never)]
 pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64) -> u64 {
     let (id, tgid, known) = if listener != 0 {
-        match state(listener) {
+        match state::<Probed>(listener) {
             Some(parent) => (parent.id, parent.owner_tgid, true),
             None => return 0,
         }
@@ -133,7 +131,7 @@ pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64) -> u64 {
             None => (0, 0, false),
         }
     };
-    if let Some(st) = state(child) {
+    if let Some(st) = state::<Probed>(child) {
         // The (namespace, port) look-up cannot tell listeners apart that share a port; the
         // hooks that know the listener can.
         if listener != 0 && st.owner_kind == OWNER_LISTENER && st.listener_id != id {
@@ -151,30 +149,38 @@ pub extern "C" fn adopt_child(child: u64, listener: u64, hook: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64) -> u64 {
-    let Some(blank) = BLANK.get_ptr(0) else {
-        return 0;
-    };
-    // Before the entry, so that the count is never too low.
-    let Some(count) = slot::<Probed>(sk) else {
-        return 0;
-    };
-    emit::add(count, 1);
-    // SAFETY: `blank` is a map value that nobody writes.
-    let blank: &SockState = unsafe { &*blank };
-    let inserted = SOCKS.insert(sk, blank, NOEXIST);
-    if inserted.is_err() {
-        emit::add(count, u64::MAX); // Minus 1.
+    // Before the first look-up by number that can find something.
+    if let (Some(at), Some(slots)) = (SLOTS_AT.get_ptr_mut(0), SLOTS.get_ptr_mut(0)) {
+        // SAFETY: a map value; every CPU writes the same.
+        unsafe { core::ptr::write_volatile(at, slots as u64) };
     }
-    let Some(st) = SOCKS.get_ptr_mut(sk) else {
+    let Ok(Some(index)) = FREE.pop() else {
         count!(dropped_map);
         debug!(&LogContext, "state map full: a socket is not traced");
         return 0;
     };
-    if inserted.is_err() {
-        return 0; // Another CPU was first.
+    let (Some(entry), Some(used), Some(slot)) = (
+        STATES.get_ptr_mut(index),
+        USED.get_ptr_mut(index / BLOCK),
+        slot::<Probed>(sk),
+    ) else {
+        return 0;
+    };
+    // Before the entry, so that the counts are never too low.
+    emit::add(used, 1);
+    emit::add(&raw mut slot.count, 1);
+    if SOCKS.insert(sk, index as u64, NOEXIST).is_err() {
+        // Another CPU was first.
+        emit::add(used, u64::MAX); // Minus 1.
+        emit::add(&raw mut slot.count, u64::MAX);
+        let _ = FREE.push(index, 0);
+        return 0;
     }
-    // SAFETY: points to the map value inserted above; others leave it alone while first_ns is 0.
-    let st = unsafe { &mut *st };
+    // SAFETY: points to the map value taken above; others leave it alone while `sk` is 0.
+    let entry: &mut Entry = unsafe { &mut *entry };
+    clear(entry);
+    entry.index = index;
+    let st = &mut entry.state;
     let (tgid, kind, hook) = (who as u32, (who >> 32) as u8, (who >> 40) as u8);
     let now = now();
     st.id = (now << 8) | (emit::cpu() as u64 & 0xff);
@@ -199,7 +205,25 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
         &LogContext,
         "traced: id {} hook {} tgid {}", st.id, hook, tgid
     );
+    let id = st.id;
+    // SAFETY: words of a map value; last, because they make the entry the socket's.
+    unsafe {
+        core::ptr::write_volatile(&raw mut entry.seal, id);
+        core::ptr::write_volatile(&raw mut entry.sk, sk);
+    }
     1
+}
+
+/// Zeroes a free entry. Word by word: a call of `memset` is none that the verifier knows.
+#[inline(always)]
+fn clear(entry: &mut Entry) {
+    let words = (&raw mut *entry).cast::<u64>();
+    let mut i = 0;
+    while i < size_of::<Entry>() / 8 {
+        // SAFETY: word `i` lies within the entry, of which any bytes are a valid value.
+        unsafe { core::ptr::write_volatile(words.add(i), 0) };
+        i += 1;
+    }
 }
 
 /// The current task used a traced socket that has a file: it owns the socket now if
@@ -208,8 +232,11 @@ pub extern "C" fn adopt_socket(sk: u64, who: u64, listener_id: u64, cookie: u64)
 /// no socket away.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn adopt_used(sk: u64, hook: u64) -> u64 {
-    let Some(st) = state(sk) else { return 0 };
+pub extern "C" fn adopt_used(index: u64, hook: u64) -> u64 {
+    let Some(entry) = entry_at(index) else {
+        return 0;
+    };
+    let (sk, st) = (entry.sk, &mut entry.state);
     let tgid = current_tgid();
     // Reading a socket through an iterator takes its lock: the tracer is no user of it.
     if tgid == setting!(self_tgid) || (st.owner_kind == OWNER_PROCESS && !is_target(tgid)) {
@@ -226,8 +253,11 @@ pub extern "C" fn adopt_used(sk: u64, hook: u64) -> u64 {
 /// A traced socket lost its file: its owner closed it, and it lives on in the kernel.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn adopt_orphaned(sk: u64, hook: u64) -> u64 {
-    let Some(st) = state(sk) else { return 0 };
+pub extern "C" fn adopt_orphaned(index: u64, hook: u64) -> u64 {
+    let Some(entry) = entry_at(index) else {
+        return 0;
+    };
+    let st = &mut entry.state;
     st.owner_kind = OWNER_ORPHAN;
     st.inode = 0;
     emit::lifecycle(st, KIND_OWNER, hook as u8, now());
@@ -237,8 +267,11 @@ pub extern "C" fn adopt_orphaned(sk: u64, hook: u64) -> u64 {
 /// A traced socket changed its TCP state.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn adopt_state(sk: u64, old: u64, new: u64) -> u64 {
-    let Some(st) = state(sk) else { return 0 };
+pub extern "C" fn adopt_state(index: u64, old: u64, new: u64) -> u64 {
+    let Some(entry) = entry_at(index) else {
+        return 0;
+    };
+    let (sk, st) = (entry.sk, &mut entry.state);
     st.tcp_state = new as u8;
     if new as u8 != TCP_CLOSE {
         // Addresses and ports are complete at the latest when it is established; a closing

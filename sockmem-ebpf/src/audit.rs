@@ -14,7 +14,7 @@ use crate::{
 
 #[inline(always)]
 fn check(sk: u64, at: u8) {
-    let Some(st) = state(sk) else { return };
+    let Some(st) = state::<Typed>(sk) else { return };
     let Some(audit) = AUDIT.get_ptr_mut(0) else {
         return;
     };

@@ -1,12 +1,14 @@
 //! Tracepoints and iterators that every tier uses.
 
-use sockmem_common::{KIND_EXIT, KIND_FORK, SET_FOLLOW, STATE_CLOSED, SockState, hook};
+use sockmem_common::{
+    BLOCK, Entry, KIND_EXIT, KIND_FORK, RUN_FORGET, RUN_FREE, SET_FOLLOW, STATE_CLOSED, hook,
+};
 
 use crate::{
     adopt, arg, emit,
-    maps::{TARGET_BITS, TARGETS, WANTED, off, setting},
+    maps::{FREE, TARGET_BITS, TARGETS, WANTED, off, setting},
     memory::{self, Memory, Probed, TCP_CLOSE, TCP_LISTEN, Typed},
-    observe::{Context, now, observe, state, update},
+    observe::{Context, entry_at, now, observe, release, traced, update},
     program,
 };
 
@@ -35,9 +37,9 @@ fn set_state(sk: u64, old: u64, new: u64) {
         // connect() or listen(), by the current task.
         observe::<Typed>(sk, hook::SET_STATE, Context::Process);
     }
-    if state(sk).is_some() {
-        adopt::give_cookie::<Typed>(sk);
-        adopt::adopt_state(Typed::number(sk), old, new);
+    if let Some(entry) = traced::<Typed>(sk) {
+        adopt::give_cookie::<Typed>(sk, &mut entry.state);
+        adopt::adopt_state(entry.index as u64, old, new);
     }
 }
 
@@ -101,8 +103,9 @@ fn baseline(common: u64) {
     }
     let cookie: u64 = Typed::read(sk, off!(cookie));
     let wanted = WANTED.get_ptr(cookie);
-    if let Some(st) = state(sk) {
-        update::<Typed>(sk, st, hook::BASELINE, Context::Any);
+    if let Some(entry) = traced::<Typed>(sk) {
+        update::<Typed>(sk, entry, hook::BASELINE, Context::Any);
+        let st = &mut entry.state;
         // Accepted unnoticed, or passed on: user space knows better whose it is.
         if let Some(owner) = wanted {
             // SAFETY: points to a map value that user space wrote before this run.
@@ -112,7 +115,7 @@ fn baseline(common: u64) {
             if owner.listener_id != 0 {
                 st.listener_id = owner.listener_id;
             }
-            adopt::identify(Typed::number(sk), st);
+            adopt::identify(entry.sk, st);
         }
         return;
     }
@@ -126,22 +129,47 @@ fn baseline(common: u64) {
     }
 }
 
-// iter/bpf_map_elem over SOCKS: reads every traced socket again. The context is
-// struct bpf_iter__bpf_map_elem { meta, map, key, value }.
-program!("iter/bpf_map_elem", it_resync, |ctx| {
-    let (key, value) = (arg!(ctx, 2), arg!(ctx, 3));
-    if key != 0 && value != 0 {
-        resync(key, value);
+// Run by user space (BPF_PROG_TEST_RUN), attached to nothing. Its arguments are the number of a
+// block of entries, a bit for each of them, and what to do (`RUN_*`).
+program!("raw_tp", rt_run, |ctx| {
+    let (block, wanted, what) = (arg!(ctx, 0), arg!(ctx, 1), arg!(ctx, 2));
+    let mut i = BLOCK as u64;
+    // Downwards, so that the lowest of the free ones is taken first.
+    while i > 0 {
+        i -= 1;
+        if wanted >> i & 1 != 0 {
+            run_one(block * BLOCK as u64 + i, what);
+        }
     }
 });
 
+/// One entry's part of a run. A global function (exported, integers only), which the verifier
+/// checks once and not once per turn of the loop.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn run_one(index: u64, what: u64) -> u64 {
+    if what == RUN_FREE {
+        let _ = FREE.push(index as u32, 0);
+        return 0;
+    }
+    let Some(entry) = entry_at(index) else {
+        return 0;
+    };
+    if what == RUN_FORGET {
+        // Else it is another socket's by now.
+        if entry.state.flags & STATE_CLOSED != 0 {
+            release::<Probed>(entry.sk, entry);
+        }
+    } else {
+        resync(entry);
+    }
+    0
+}
+
 #[inline(always)]
-fn resync(key: u64, value: u64) {
-    // SAFETY: the verifier knows `key` as 8 readable bytes.
-    let sk = unsafe { core::ptr::read_volatile(key as *const u64) };
-    // SAFETY: the verifier knows `value` as one writable SockState.
-    let st = unsafe { &mut *(value as *mut SockState) };
-    if st.first_ns == 0 || st.flags & STATE_CLOSED != 0 {
+fn resync(entry: &mut Entry) {
+    let (sk, st) = (entry.sk, &mut entry.state);
+    if st.flags & STATE_CLOSED != 0 {
         return;
     }
     let cookie: u64 = Probed::read(sk, off!(cookie));
@@ -157,6 +185,6 @@ fn resync(key: u64, value: u64) {
         return;
     }
     if Probed::read::<u32>(sk, off!(lock_owned)) & 0xff == 0 {
-        update::<Probed>(sk, st, hook::RESYNC, Context::Any);
+        update::<Probed>(sk, entry, hook::RESYNC, Context::Any);
     }
 }

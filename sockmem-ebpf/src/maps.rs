@@ -3,10 +3,11 @@
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, Stack},
 };
 use sockmem_common::{
-    AuditStats, BUCKETS, Layout, Owner, Pending, Settings, SockState, Stats, TruesizeSum,
+    AuditStats, BUCKETS, Entry, Layout, OptCall, Owner, Pending, PressureCounts, PressureKey,
+    PressureMark, Settings, SockState, Stats, TruesizeSum,
 };
 
 pub const NOEXIST: u64 = BPF_NOEXIST as u64;
@@ -25,21 +26,50 @@ pub static SETTINGS: Settings = Settings {
     self_tgid: 0,
     wakeup_bytes: 0,
     resync_quiet_ns: 0,
+    tcp_sock_type: 0,
+    reserved: 0,
 };
 
-/// `struct sock *` → state. Keyed by address, because every hook has it; the
+/// `struct sock *` → index into `STATES`. Keyed by address, because every hook has it; the
 /// entry goes when the socket is destroyed. Sized by the loader.
 #[map]
-pub static SOCKS: HashMap<u64, SockState> = HashMap::with_max_entries(16384, 0);
+pub static SOCKS: HashMap<u64, u64> = HashMap::with_max_entries(16384, 0);
 
-/// How many entries of `SOCKS` fall into each slot (`observe::slot`): spares the sockets of
-/// everybody else the hash look-up. Never below the truth; an entry that user space removes
-/// stays counted, which costs a look-up now and then.
+/// The states. An array, because the verifier turns a look-up in one into a few instructions.
+/// Sized by the loader.
 #[map]
-pub static SLOTS: Array<u64> = Array::with_max_entries(SLOT_COUNT, 0);
+pub static STATES: Array<Entry> = Array::with_max_entries(16384, 0);
+
+/// How many of each block of `STATES` are in use. Sized by the loader.
+#[map]
+pub static USED: Array<u64> = Array::with_max_entries(256, 0);
+
+/// Indices of free entries.
+#[map]
+pub static FREE: Stack<u32> = Stack::with_max_entries(16384, 0);
+
+/// What is known of the sockets that fall into each slot (`observe::slot`).
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(SLOT_COUNT, 0);
 
 /// A power of two.
 pub const SLOT_COUNT: u32 = 8192;
+
+/// Address of `SLOTS`, as a number.
+#[map]
+pub static SLOTS_AT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Value of `SLOTS`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Slot {
+    /// Traced sockets: spares the sockets of everybody else the hash look-up. Never below the
+    /// truth; an entry that user space removes stays counted, which costs a look-up now and then.
+    pub count: u64,
+    /// Index of the last one looked up: spares it the hash look-up the next time. The entry
+    /// tells whether it is the one meant.
+    pub hint: u64,
+}
 
 /// Final states whose life-cycle record did not fit into the ring, by `SockState::id`.
 #[map]
@@ -74,10 +104,6 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 pub static STATS: PerCpuArray<Stats> = PerCpuArray::with_max_entries(1, 0);
 
-/// A zeroed state to insert from; never written. The BPF stack is too small for one.
-#[map]
-pub static BLANK: PerCpuArray<SockState> = PerCpuArray::with_max_entries(1, 0);
-
 /// Touched sockets, to be read when their section ends (tracepoint tier).
 #[map]
 pub static PENDING: PerCpuArray<Pending> = PerCpuArray::with_max_entries(1, 0);
@@ -106,6 +132,19 @@ pub static TRUESIZE_SUM: PerCpuArray<TruesizeSum> = PerCpuArray::with_max_entrie
 /// The audit's result.
 #[map]
 pub static AUDIT: PerCpuArray<AuditStats> = PerCpuArray::with_max_entries(1, 0);
+
+/// setsockopt calls under way, by thread (pid and tgid).
+#[map]
+pub static OPT_CALLS: LruHashMap<u64, OptCall> = LruHashMap::with_max_entries(1024, 0);
+
+/// When a `Pressure` of a socket and kind was last sent.
+#[map]
+pub static PRESSURE_MARKS: LruHashMap<PressureKey, PressureMark> =
+    LruHashMap::with_max_entries(2048, 0);
+
+/// All occurrences of pressure.
+#[map]
+pub static PRESSURE_COUNTS: PerCpuArray<PressureCounts> = PerCpuArray::with_max_entries(1, 0);
 
 /// Key of `LISTENERS`.
 #[repr(C)]

@@ -1,11 +1,13 @@
 //! Two ways to read kernel memory, one interface.
 
+#[cfg(target_arch = "bpf")]
+use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock};
-use sockmem_common::{ABSENT, Counters, SEQ_OFO, SEQ_VALID, Seqs};
+use sockmem_common::{ABSENT, CAST_PLACEHOLDER, Counters, SEQ_OFO, SEQ_VALID, Seqs};
 
-use crate::maps::{WINDOW, WINDOW_WORDS, off};
+use crate::maps::{SLOTS_AT, WINDOW, WINDOW_WORDS, off, setting};
 
 /// `TCP_LISTEN`.
 pub const TCP_LISTEN: u8 = 10;
@@ -29,15 +31,25 @@ pub trait Memory {
     fn read<T: Copy + Default>(base: u64, off: u32) -> T;
     /// `sk` as a `struct tcp_sock *`; 0 where it is none.
     fn tcp_sock(sk: u64) -> u64;
-    /// The address as a mere number, for functions that take integers only.
+    /// The same of a traced socket, which is one.
+    #[inline(always)]
+    fn traced_tcp_sock(sk: u64) -> u64 {
+        Self::tcp_sock(sk)
+    }
+    /// The address as a mere number, for functions that take integers only. An entry's `sk` is
+    /// the cheaper one.
     fn number(sk: u64) -> u64;
-    /// `sk` minus the address `base`, which is a pointer to a map's value.
+    /// `sk` minus the address of `SLOTS`, which `base` points to.
     fn distance(sk: u64, base: u64) -> u64;
 
     /// The memory counters of `sk`, and who has it.
     #[inline(always)]
     fn reading(sk: u64) -> Reading {
-        reading(|off| Self::read(sk, off), |off| Self::read(sk, off))
+        reading(
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+        )
     }
 
     /// The sequence numbers of a `struct tcp_sock`.
@@ -51,14 +63,61 @@ pub trait Memory {
 pub struct Reading {
     /// Its memory counters.
     pub counters: Counters,
-    /// Whether it has a file.
-    pub held: bool,
-    /// Whether a task works on it.
-    pub owned: bool,
+    /// Not 0 where it has a file. Here and below a number and not a `bool`: a value that was
+    /// branched on once is walked twice by the verifier, from there to the end.
+    pub held: u64,
+    /// Not 0 where a task works on it.
+    pub owned: u32,
+    /// `skc_state`.
+    pub state: u8,
+}
+
+/// Whether addresses can be cast (`cast()`); a constant to the verifier.
+#[inline(always)]
+fn casts() -> bool {
+    setting!(tcp_sock_type) != 0
+}
+
+/// A `struct tcp_sock *` of an address, or of a typed `struct sock *`, for plain loads by `Typed`.
+/// Costs one instruction: the verifier puts a move in the call's place.
+#[inline(always)]
+fn cast(sk: u64) -> u64 {
+    let wanted = setting!(tcp_sock_type) as u64;
+    let pointer: u64;
+    // SAFETY: a call of a kernel function that only changes a pointer's type; a fault at a load
+    // through it reads zero. It clobbers what every call does.
+    #[cfg(target_arch = "bpf")]
+    unsafe {
+        asm!(
+            "call {f}",
+            f = const CAST_PLACEHOLDER,
+            inlateout("r1") sk => _,
+            inlateout("r2") wanted => _,
+            lateout("r0") pointer,
+            lateout("r3") _, lateout("r4") _, lateout("r5") _,
+            options(nostack, pure, readonly),
+        );
+    }
+    // Lints are run for another machine, which has no such registers.
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        pointer = sk | wanted | CAST_PLACEHOLDER as u64;
+    }
+    pointer
+}
+
+/// 1 where `n` is not 0, without a branch.
+#[inline(always)]
+fn positive(n: u32) -> u32 {
+    (n | n.wrapping_neg()) >> 31
 }
 
 #[inline(always)]
-fn reading(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Reading {
+fn reading(
+    word: impl Fn(u32) -> u32,
+    pointer: impl Fn(u32) -> u64,
+    byte: impl Fn(u32) -> u8,
+) -> Reading {
     let biased = word(off!(wmem_alloc));
     Reading {
         counters: Counters {
@@ -66,15 +125,16 @@ fn reading(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Reading {
             wmem_queued: word(off!(wmem_queued)),
             forward_alloc: word(off!(forward_alloc)) as i32,
             // SK_WMEM_ALLOC_BIAS, gone once sk_free() dropped it (include/net/sock.h).
-            wmem_alloc: if biased == 0 { 0 } else { biased - 1 },
+            wmem_alloc: biased - positive(biased),
             optmem: word(off!(omem_alloc)),
             backlog: word(off!(backlog_len)),
             rcvbuf: word(off!(rcvbuf)),
             sndbuf: word(off!(sndbuf)),
         },
-        held: pointer(off!(socket)) != 0,
+        held: pointer(off!(socket)),
         // An int of which the first byte tells (from 7.1 a u8 in a union).
-        owned: word(off!(lock_owned)) & 0xff != 0,
+        owned: word(off!(lock_owned)) & 0xff,
+        state: byte(off!(state)),
     }
 }
 
@@ -87,7 +147,7 @@ fn numbers(word: impl Fn(u32) -> u32, pointer: impl Fn(u32) -> u64) -> Seqs {
         write_seq: word(off!(write_seq)),
         snd_una: word(off!(snd_una)),
         snd_nxt: word(off!(snd_nxt)),
-        flags: SEQ_VALID | if root != 0 { SEQ_OFO } else { 0 },
+        flags: SEQ_VALID | (SEQ_OFO * ((root | root.wrapping_neg()) >> 63) as u32),
     }
 }
 
@@ -112,6 +172,15 @@ impl Memory for Typed {
     fn tcp_sock(sk: u64) -> u64 {
         // SAFETY: a helper call; the verifier checks that `sk` is a socket.
         unsafe { bpf_skc_to_tcp_sock(sk as *mut c_void) as u64 }
+    }
+
+    #[inline(always)]
+    fn traced_tcp_sock(sk: u64) -> u64 {
+        if casts() {
+            cast(sk)
+        } else {
+            Self::tcp_sock(sk)
+        }
     }
 
     #[inline(always)]
@@ -167,8 +236,32 @@ impl Memory for Probed {
     }
 
     #[inline(always)]
-    fn distance(sk: u64, base: u64) -> u64 {
-        sk.wrapping_sub(Typed::number(base))
+    fn reading(sk: u64) -> Reading {
+        if casts() {
+            return Typed::reading(cast(sk));
+        }
+        reading(
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+            |off| Self::read(sk, off),
+        )
+    }
+
+    #[inline(always)]
+    fn numbers(tp: u64) -> Seqs {
+        if casts() {
+            return Typed::numbers(cast(tp));
+        }
+        numbers(|off| Self::read(tp, off), |off| Self::read(tp, off))
+    }
+
+    #[inline(always)]
+    fn distance(sk: u64, _base: u64) -> u64 {
+        match SLOTS_AT.get_ptr(0) {
+            // SAFETY: points to a map value. 0 before there is anything to be found.
+            Some(at) => sk.wrapping_sub(unsafe { *at }),
+            None => sk,
+        }
     }
 }
 
@@ -196,11 +289,14 @@ impl Memory for Windowed {
 
     #[inline(always)]
     fn distance(sk: u64, base: u64) -> u64 {
-        sk.wrapping_sub(Typed::number(base))
+        Probed::distance(sk, base)
     }
 
     #[inline(always)]
     fn reading(sk: u64) -> Reading {
+        if casts() {
+            return Typed::reading(cast(sk));
+        }
         let offsets = [
             off!(rmem_alloc),
             off!(lock_owned),
@@ -209,13 +305,20 @@ impl Memory for Windowed {
             off!(sndbuf),
         ];
         match Window::open(sk, &offsets) {
-            Some(window) => reading(|off| window.read(off), |off| window.read(off)),
+            Some(window) => reading(
+                |off| window.read(off),
+                |off| window.read(off),
+                |off| window.read(off),
+            ),
             None => Probed::reading(sk),
         }
     }
 
     #[inline(always)]
     fn numbers(tp: u64) -> Seqs {
+        if casts() {
+            return Typed::numbers(cast(tp));
+        }
         let offsets = [
             off!(copied_seq),
             off!(rcv_nxt),
@@ -290,6 +393,21 @@ impl Window {
     }
 }
 
+/// The integer that lies at `address`; zero on a fault.
+#[inline(always)]
+pub fn at<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper writes size_of::<T>() bytes to `value`, zeroes on a fault.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        );
+    }
+    value
+}
+
 /// Copies `N` bytes from `base + off`; zeroes on a fault.
 #[inline(always)]
 pub fn copy<const N: usize>(base: u64, off: u32, to: &mut [u8; N]) {
@@ -319,7 +437,7 @@ pub fn is_tcp<M: Memory>(sk: u64) -> bool {
 /// The sequence numbers of `sk`; not valid while it listens.
 #[inline(always)]
 pub fn seqs<M: Memory>(sk: u64, state: u8) -> Seqs {
-    let tp = M::tcp_sock(sk);
+    let tp = M::traced_tcp_sock(sk);
     if tp == 0 || state == TCP_LISTEN || state == TCP_NEW_SYN_RECV {
         return Seqs::default();
     }

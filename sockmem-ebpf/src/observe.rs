@@ -1,11 +1,11 @@
 //! `observe()`: what every hook does with the socket it found.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use sockmem_common::{OWNER_PROCESS, SockState};
+use sockmem_common::{BLOCK, Entry, OWNER_PROCESS, SockState};
 
 use crate::{
     adopt, emit,
-    maps::{SLOT_COUNT, SLOTS, SOCKS, off, setting},
+    maps::{FREE, SLOT_COUNT, SLOTS, SOCKS, STATES, Slot, USED, off, setting},
     memory::{self, Memory, Reading},
 };
 
@@ -24,40 +24,80 @@ pub enum Context {
     Any,
 }
 
-/// The state of a traced socket.
+/// Entry `index` of the array of states, where it is in use.
 #[inline(always)]
-pub fn state<'a>(sk: u64) -> Option<&'a mut SockState> {
-    let st = SOCKS.get_ptr_mut(sk)?;
-    // SAFETY: points to a map value, valid until the program ends (the map is
-    // preallocated). Hooks of one socket are serialised by its lock; what runs outside of it
-    // writes single words (see the functions below).
-    let st = unsafe { &mut *st };
-    // Inserted by another CPU a moment ago and not yet filled in.
-    if st.first_ns == 0 { None } else { Some(st) }
+pub fn entry_at<'a>(index: u64) -> Option<&'a mut Entry> {
+    let entry = STATES.get_ptr_mut(index as u32)?;
+    // SAFETY: points to a map value, valid until the program ends. Hooks of one socket are
+    // serialised by its lock; what runs outside of it writes single words (see the functions
+    // below).
+    let entry = unsafe { &mut *entry };
+    if entry.sk == 0 { None } else { Some(entry) }
 }
 
-/// The count of traced sockets in the slot of `sk`: derived from its distance to the slots
-/// themselves, because the verifier lets nobody compute with the address of a typed pointer.
+/// What is known of the traced sockets in the slot of `sk`: derived from its distance to the
+/// slots themselves, because the verifier lets nobody compute with the address of a typed pointer.
 #[inline(always)]
-pub fn slot<M: Memory>(sk: u64) -> Option<*mut u64> {
+pub fn slot<M: Memory>(sk: u64) -> Option<&'static mut Slot> {
     let base = SLOTS.get_ptr_mut(0)?;
     let distance = M::distance(sk, base as u64);
     // Slab objects of this size begin at multiples of 64.
     let hash = (distance >> 6) ^ (distance >> 19);
-    SLOTS.get_ptr_mut(hash as u32 & (SLOT_COUNT - 1))
+    let slot = SLOTS.get_ptr_mut(hash as u32 & (SLOT_COUNT - 1))?;
+    // SAFETY: points to a map value; its words are written singly.
+    Some(unsafe { &mut *slot })
 }
 
-/// `state()`, at little cost where it is `None`.
+/// The entry of `sk`, if it is traced.
 #[inline(always)]
-pub fn traced<'a, M: Memory>(sk: u64) -> Option<&'a mut SockState> {
-    if M::TYPED {
-        let count = slot::<M>(sk)?;
-        // SAFETY: points to a map value.
-        if unsafe { core::ptr::read_volatile(count) } == 0 {
-            return None;
-        }
+pub fn traced<'a, M: Memory>(sk: u64) -> Option<&'a mut Entry> {
+    let slot = slot::<M>(sk)?;
+    // SAFETY: points to a map value that other CPUs write (also below).
+    if unsafe { core::ptr::read_volatile(&raw const slot.count) } == 0 {
+        return None;
     }
-    state(sk)
+    // SAFETY: see above.
+    let hint = unsafe { core::ptr::read_volatile(&raw const slot.hint) };
+    if let Some(entry) = entry_at(hint)
+        && entry.sk == sk
+    {
+        return Some(entry);
+    }
+    // SAFETY: points to a map value of 8 bytes.
+    let index = unsafe { *SOCKS.get_ptr(sk)? };
+    let entry = entry_at(index)?;
+    // Inserted by another CPU a moment ago and not yet filled in, or about to leave.
+    if entry.sk != sk {
+        return None;
+    }
+    // SAFETY: see above; whichever CPU writes last is right.
+    unsafe { core::ptr::write_volatile(&raw mut slot.hint, index) };
+    Some(entry)
+}
+
+/// The state of a traced socket.
+#[inline(always)]
+pub fn state<'a, M: Memory>(sk: u64) -> Option<&'a mut SockState> {
+    Some(&mut traced::<M>(sk)?.state)
+}
+
+/// Takes the entry out of use.
+#[inline(always)]
+pub fn release<M: Memory>(sk: u64, entry: &mut Entry) {
+    let index = entry.index;
+    if SOCKS.remove(sk).is_err() {
+        return; // Another CPU was first; the entry may be another socket's by now.
+    }
+    // SAFETY: points to a map value; before it is listed as free.
+    unsafe { core::ptr::write_volatile(&raw mut entry.sk, 0) };
+    if let Some(slot) = slot::<M>(sk) {
+        emit::add(&raw mut slot.count, u64::MAX); // Minus 1.
+    }
+    if let Some(used) = USED.get_ptr_mut(index / BLOCK) {
+        emit::add(used, u64::MAX); // Minus 1.
+    }
+    // There is room for every index.
+    let _ = FREE.push(index, 0);
 }
 
 /// Reads the socket's counters, compares them with the last reading, brings the state up to
@@ -66,7 +106,7 @@ pub fn traced<'a, M: Memory>(sk: u64) -> Option<&'a mut SockState> {
 #[inline(always)]
 pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
     match traced::<M>(sk) {
-        Some(st) => update::<M>(sk, st, hook, context),
+        Some(entry) => update::<M>(sk, entry, hook, context),
         None => {
             if context == Context::Process {
                 adopt::by_current::<M>(sk, hook);
@@ -77,33 +117,42 @@ pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
 
 /// `observe()` for a socket already looked up.
 #[inline(always)]
-pub fn update<M: Memory>(sk: u64, st: &mut SockState, hook: u8, context: Context) {
-    take::<M>(sk, st, M::reading(sk), hook, context);
+pub fn update<M: Memory>(sk: u64, entry: &mut Entry, hook: u8, context: Context) {
+    take::<M>(sk, entry, M::reading(sk), hook, context);
 }
 
 /// `update()` with a reading made already.
 #[inline(always)]
-pub fn take<M: Memory>(sk: u64, st: &mut SockState, reading: Reading, hook: u8, context: Context) {
-    let state: u8 = M::read(sk, off!(state));
+pub fn take<M: Memory>(sk: u64, entry: &mut Entry, reading: Reading, hook: u8, context: Context) {
+    let index = entry.index as u64;
+    let st = &mut entry.state;
+    let Reading {
+        counters,
+        held,
+        state,
+        ..
+    } = reading;
     let seqs = memory::seqs::<M>(sk, state);
-    let Reading { counters, held, .. } = reading;
     st.tcp_state = state;
-    if !held {
+    // Numbers: see `Reading::held`.
+    let changed = st.counters.difference(&counters);
+    let moved = changed | st.seqs.difference(&seqs);
+    if held == 0 {
         if st.owner_kind == OWNER_PROCESS {
-            adopt::adopt_orphaned(M::number(sk), hook as u64);
+            adopt::adopt_orphaned(index, hook as u64);
         }
     } else if context == Context::Process
-        && (st.owner_kind != OWNER_PROCESS || st.owner_tgid != adopt::current_tgid())
+        // The task is asked for only where it did something to the socket: that costs a call.
+        && (st.owner_kind != OWNER_PROCESS || (moved != 0 && st.owner_tgid != adopt::current_tgid()))
     {
-        adopt::adopt_used(M::number(sk), hook as u64);
+        adopt::adopt_used(index, hook as u64);
     }
-    let same = !st.counters.differs(&counters);
-    if same && !st.seqs.differs(&seqs) {
+    if moved == 0 {
         return;
     }
     let now = now();
-    st.advance(now, setting!(idle_after_ns));
-    if same {
+    advance(index, st, now);
+    if changed == 0 {
         // Payload moved within an skb, or only sequence numbers did: not a change of memory.
         if seqs.moved_since(&st.seqs) {
             st.last_activity_ns = now;
@@ -113,16 +162,36 @@ pub fn take<M: Memory>(sk: u64, st: &mut SockState, reading: Reading, hook: u8, 
     }
     let before = st.counters;
     if before.rcvbuf != counters.rcvbuf || before.sndbuf != counters.sndbuf {
-        adopt::read_userlocks(sk, st);
+        adopt::read_userlocks(entry.sk, st);
     }
     st.take(now, &counters, &seqs);
     emit::change(st, &before, hook, now);
 }
 
+/// Completes the integrals of entry `index` up to `now`.
+#[inline(always)]
+fn advance(index: u64, st: &mut SockState, now: u64) {
+    let idle = st.pass(now, setting!(idle_after_ns));
+    if idle != 0 {
+        idle_span(index, idle);
+    }
+}
+
+/// The idle part of a span. Rare, and a global function (exported, integers only): the verifier
+/// checks it once per program.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn idle_span(index: u64, ns: u64) -> u64 {
+    if let Some(entry) = entry_at(index) {
+        entry.state.idle_span(ns);
+    }
+    0
+}
+
 /// `sk_wmem_alloc` changed outside the socket lock: one word of the state, and an event.
 #[inline(always)]
 pub fn observe_wmem_alloc<M: Memory>(sk: u64, hook: u8) {
-    let Some(st) = state(sk) else { return };
+    let Some(st) = state::<M>(sk) else { return };
     let biased: u32 = M::read(sk, off!(wmem_alloc));
     let value = if biased == 0 { 0 } else { biased - 1 };
     if st.counters.wmem_alloc == value {
@@ -136,7 +205,7 @@ pub fn observe_wmem_alloc<M: Memory>(sk: u64, hook: u8) {
 /// `sk_backlog.len` changed while a process owns the socket: likewise.
 #[inline(always)]
 pub fn observe_backlog<M: Memory>(sk: u64, hook: u8) {
-    let Some(st) = state(sk) else { return };
+    let Some(st) = state::<M>(sk) else { return };
     let value: u32 = M::read(sk, off!(backlog_len));
     if st.counters.backlog == value {
         return;
@@ -159,10 +228,14 @@ fn outside_lock(st: &mut SockState, before: &sockmem_common::Counters, hook: u8)
 /// counters are zero afterwards; the kernel itself warns where they are not.
 #[inline(always)]
 pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
-    let Some(st) = traced::<M>(sk) else { return };
-    update::<M>(sk, st, hook, Context::Any);
+    let Some(entry) = traced::<M>(sk) else {
+        return;
+    };
+    update::<M>(sk, entry, hook, Context::Any);
+    let index = entry.index as u64;
+    let st = &mut entry.state;
     let now = now();
-    st.advance(now, setting!(idle_after_ns));
+    advance(index, st, now);
     if !purged {
         let before = st.counters;
         let mut after = before;
@@ -178,10 +251,6 @@ pub fn destroy<M: Memory>(sk: u64, hook: u8, purged: bool) {
     }
     st.flags |= sockmem_common::STATE_CLOSED;
     emit::lifecycle(st, sockmem_common::KIND_CLOSE, hook, now);
-    adopt::forget_listener(M::number(sk), st);
-    if SOCKS.remove(sk).is_ok()
-        && let Some(count) = slot::<M>(sk)
-    {
-        emit::add(count, u64::MAX); // Minus 1.
-    }
+    adopt::forget_listener(entry.sk, st);
+    release::<M>(sk, entry);
 }

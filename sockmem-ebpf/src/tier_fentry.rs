@@ -120,7 +120,9 @@ program!("fexit/__sock_wfree", fx_ack_wfree, |ctx| {
 program!("fentry/inet_csk_reqsk_queue_add", fe_reqsk_add, |ctx| {
     let child = arg!(ctx, 2);
     adopt::child::<Typed>(child, Some(arg!(ctx, 0)), hook::REQSK_QUEUE_ADD);
-    adopt::give_cookie::<Typed>(child);
+    if let Some(st) = state::<Typed>(child) {
+        adopt::give_cookie::<Typed>(child, st);
+    }
     observe::<Typed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
 });
 // struct sock *inet_csk_complete_hashdance(struct sock *listener, struct sock *child, …)
@@ -136,7 +138,7 @@ program!("fentry/inet_csk_complete_hashdance", fe_hashdance, |ctx| {
 program!("fentry/sock_rfree", fe_rfree, |ctx| {
     let skb = arg!(ctx, 0);
     let sk = Typed::read::<u64>(skb, off!(skb_sk));
-    if sk != 0 && state(sk).is_some() {
+    if sk != 0 && state::<Typed>(sk).is_some() {
         truesize::received::<Typed>(skb);
     }
 });
@@ -153,7 +155,7 @@ program!("fexit/sk_stream_alloc_skb", fx_alloc4, |ctx| {
 
 #[inline(always)]
 fn allocated(sk: u64, skb: u64) {
-    if skb != 0 && state(sk).is_some() {
+    if skb != 0 && state::<Typed>(sk).is_some() {
         truesize::allocated::<Typed>(skb);
     }
 }

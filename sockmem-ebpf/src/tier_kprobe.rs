@@ -41,22 +41,32 @@ macro_rules! register {
 }
 
 #[inline(always)]
-fn arg0(ctx: *mut c_void) -> u64 {
+pub fn arg0(ctx: *mut c_void) -> u64 {
     register!(ctx, 112, 0)
 }
 
 #[inline(always)]
-fn arg1(ctx: *mut c_void) -> u64 {
+pub fn arg1(ctx: *mut c_void) -> u64 {
     register!(ctx, 104, 8)
 }
 
 #[inline(always)]
-fn arg2(ctx: *mut c_void) -> u64 {
+pub fn arg2(ctx: *mut c_void) -> u64 {
     register!(ctx, 96, 16)
 }
 
 #[inline(always)]
-fn returned(ctx: *mut c_void) -> u64 {
+pub fn arg3(ctx: *mut c_void) -> u64 {
+    register!(ctx, 88, 24)
+}
+
+#[inline(always)]
+pub fn arg4(ctx: *mut c_void) -> u64 {
+    register!(ctx, 72, 32)
+}
+
+#[inline(always)]
+pub fn returned(ctx: *mut c_void) -> u64 {
     register!(ctx, 80, 0)
 }
 
@@ -158,7 +168,9 @@ program!("kretprobe", kr_ack_wfree, |ctx| {
 program!("kprobe", kp_reqsk_add, |ctx| {
     let child = arg2(ctx);
     adopt::child::<Probed>(child, Some(arg0(ctx)), hook::REQSK_QUEUE_ADD);
-    adopt::give_cookie::<Probed>(child);
+    if let Some(st) = state::<Probed>(child) {
+        adopt::give_cookie::<Probed>(child, st);
+    }
     observe::<Probed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
 });
 
@@ -172,7 +184,7 @@ program!("kprobe", kp_hashdance, |ctx| {
 
 program!("kprobe", kp_rfree, |ctx| {
     let skb = arg0(ctx);
-    if state(Probed::read(skb, off!(skb_sk))).is_some() {
+    if state::<Probed>(Probed::read(skb, off!(skb_sk))).is_some() {
         truesize::received::<Probed>(skb);
     }
 });
@@ -180,7 +192,7 @@ program!("kprobe", kp_rfree, |ctx| {
 program!("kretprobe", kr_alloc, |ctx| {
     if let Some(sk) = entered(ctx) {
         let skb = returned(ctx);
-        if skb != 0 && state(sk).is_some() {
+        if skb != 0 && state::<Probed>(sk).is_some() {
             truesize::allocated::<Probed>(skb);
         }
     }

@@ -5,34 +5,49 @@
 //! the softirq and when a task is switched out ("flushed"). A socket owned by a task
 //! at that moment stays in the list: its owner is still at work on it.
 
-use sockmem_common::{PENDING_SLOTS, Pending, SockState, hook};
+use sockmem_common::{Entry, PENDING_SLOTS, Pending, hook};
 
 use crate::{
-    arg,
+    adopt, arg,
     emit::count,
     maps::{PENDING, off},
     memory::{Memory, Typed, Windowed},
-    observe::{Context, destroy, state, take, traced, update},
+    observe::{Context, destroy, entry_at, take, traced, update},
     program, truesize,
 };
 
-/// Reads `sk` now, and again when its section ends.
+/// Notes that `sk` is being worked on. The first time since it was read it is only listed:
+/// nothing has happened to it yet. Later it is read, too: what came before is a value of its own.
 #[inline(always)]
 fn touch(sk: u64, hook: u8) -> bool {
-    let Some(st) = traced::<Typed>(sk) else {
+    let Some(entry) = traced::<Typed>(sk) else {
         return false;
     };
-    update::<Typed>(sk, st, hook, Context::Any);
-    pend(sk, st);
+    if entry.touched != entry.seen {
+        update::<Typed>(sk, entry, hook, Context::Any);
+    }
+    pend(entry);
     true
 }
 
+/// Lists a socket that is to be read when its section ends.
 #[inline(always)]
-fn pend(sk: u64, st: &mut SockState) {
+fn pend(entry: &mut Entry) {
     let here = crate::emit::cpu() + 1;
-    if st.pending == here {
-        return; // Already in this CPU's list.
+    if entry.state.pending != here {
+        list(entry, here);
     }
+    // After the mark of the list: see `Touches`.
+    let touched = &raw mut entry.touched;
+    // SAFETY: a field of a map value (also below). Touches that two CPUs count as one are still
+    // more than were seen.
+    unsafe {
+        core::ptr::write_volatile(touched, core::ptr::read_volatile(touched).wrapping_add(1));
+    }
+}
+
+#[inline(always)]
+fn list(entry: &mut Entry, here: u32) {
     let Some(list) = PENDING.get_ptr_mut(0) else {
         return;
     };
@@ -44,24 +59,61 @@ fn pend(sk: u64, st: &mut SockState) {
         count!(pending_full);
         return;
     }
-    list.socks[at & (PENDING_SLOTS - 1)] = sk;
+    list.entries[at & (PENDING_SLOTS - 1)] = entry.index;
     list.len = at as u32 + 1;
-    st.pending = here;
+    // SAFETY: see `pend()`.
+    unsafe { core::ptr::write_volatile(&raw mut entry.state.pending, here) };
 }
 
-/// Reads one listed socket again; 1 where its owner is still at work on it. The address is a
-/// mere number here: the map tells whether the socket still lives. A global function
-/// (exported, integers only), which the verifier checks once and not once per turn of the loop.
+/// The touches of a socket that a reading, begun after this, covers. Only those of this CPU end
+/// before it goes on; so they count only where this CPU listed the socket last. Another
+/// one marks its list first and counts its touch then, and here the count is taken first:
+/// either its mark is seen here, or its touch is not among those covered.
+struct Touches {
+    count: u16,
+    ours: bool,
+}
+
+impl Touches {
+    #[inline(always)]
+    fn of(entry: &Entry) -> Self {
+        // SAFETY: fields of a map value that other CPUs write; in this order.
+        unsafe {
+            let count = core::ptr::read_volatile(&raw const entry.touched);
+            let listed = core::ptr::read_volatile(&raw const entry.state.pending);
+            Self {
+                count,
+                ours: listed == crate::emit::cpu() + 1,
+            }
+        }
+    }
+}
+
+/// Reads one listed socket again; 1 where its owner is still at work on it. One that this CPU
+/// listed last and that was read since it was touched is not read again: its section has ended. A
+/// global function (exported, integers only), which the verifier checks once and not once per
+/// turn of the loop.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn flush_one(sk: u64, hook: u64) -> u64 {
-    let Some(st) = state(sk) else { return 0 };
+pub extern "C" fn flush_one(index: u64, hook: u64) -> u64 {
+    let Some(entry) = entry_at(index) else {
+        return 0;
+    };
+    let touches = Touches::of(entry);
+    if touches.ours && touches.count == entry.seen {
+        entry.state.pending = 0;
+        return 0;
+    }
+    let sk = entry.sk;
     let reading = Windowed::reading(sk);
-    if reading.owned {
+    if reading.owned != 0 {
         return 1;
     }
-    st.pending = 0;
-    take::<Windowed>(sk, st, reading, hook as u8, Context::Any);
+    if touches.ours {
+        entry.state.pending = 0;
+        entry.seen = touches.count;
+    }
+    take::<Windowed>(sk, entry, reading, hook as u8, Context::Any);
     0
 }
 
@@ -87,12 +139,12 @@ fn flush(hook: u8) {
         if i as u32 >= len {
             break;
         }
-        let sk = list.socks[i];
+        let index = list.entries[i];
         i += 1;
-        if flush_one(sk, hook as u64) != 0 {
+        if flush_one(index as u64, hook as u64) != 0 {
             // SAFETY: see above.
             let at = unsafe { core::ptr::read_volatile(kept) } & (PENDING_SLOTS as u32 - 1);
-            list.socks[at as usize] = sk;
+            list.entries[at as usize] = index;
             // SAFETY: see above.
             unsafe { core::ptr::write_volatile(kept, at + 1) };
         }
@@ -115,8 +167,8 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
     }
     // Only listed: the verifier does not take skb->sk for a socket that helpers may be given,
     // and an skb that goes down changes nothing yet that its sender's section would not end.
-    if let Some(st) = traced::<Typed>(sk) {
-        pend(sk, st);
+    if let Some(entry) = traced::<Typed>(sk) {
+        pend(entry);
     }
 });
 
@@ -124,8 +176,8 @@ program!("tp_btf/net_dev_queue", tp_dev_queue, |ctx| {
 // comes before what was read is freed (tcp_recvmsg_locked, tcp_read_sock, net/ipv4/tcp.c).
 program!("tp_btf/tcp_rcv_space_adjust", tp_space_adjust, |ctx| {
     let sk = arg!(ctx, 0);
-    if let Some(st) = traced::<Typed>(sk) {
-        pend(sk, st);
+    if let Some(entry) = traced::<Typed>(sk) {
+        pend(entry);
     }
 });
 
@@ -145,7 +197,18 @@ program!("tp_btf/sock_recv_length", tp_recv_length, |ctx| {
 
 #[inline(always)]
 fn ended(sk: u64, hook: u8) {
-    crate::observe::observe::<Typed>(sk, hook, Context::Process);
+    let Some(entry) = traced::<Typed>(sk) else {
+        adopt::by_current::<Typed>(sk, hook);
+        return;
+    };
+    let touches = Touches::of(entry);
+    let reading = Typed::reading(sk);
+    // Read at its section's end: where this CPU listed it, it need not be read again. Not so
+    // while somebody else is at work on it.
+    if touches.ours && reading.owned == 0 {
+        entry.seen = touches.count;
+    }
+    take::<Typed>(sk, entry, reading, hook, Context::Process);
 }
 
 // tcp_destroy_sock(struct sock *sk): just before the queues are purged.

@@ -6,13 +6,14 @@ use aya::programs::{Iter, KProbe, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use sockmem_common::{ABSENT, Layout, SET_AARCH64, SET_COOKIE, SET_TRUESIZE, Settings};
 
+use super::object::{self, Cast};
 use super::table::{Group, Kind, Need, PROGRAMS, ProgramSpec};
 use super::trace::Trace;
 use crate::facts::{Coverage, Tier};
 use crate::kernel;
 
 /// The programs, built from `sockmem-ebpf` by `cargo xtask build-ebpf`.
-static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sockmem.bpf.o");
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/sockmem.bpf.o");
 
 /// What a trace is to be.
 #[derive(Clone, Debug)]
@@ -101,13 +102,22 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
         Some(tier) => std::slice::from_ref(tier),
         None => &[Tier::Fentry, Tier::Kprobe, Tier::Tracepoint],
     };
+    let cast = object::cast(&btf);
     let mut refused = Vec::new();
     for &tier in tiers {
-        // bpf_get_socket_cookie in tracing programs came with 5.12. Whether it is there shows
-        // when a program that calls it is loaded.
-        let mut result = attach_tier(options, tier, true, &resolved.layout, &kernel_btf, &btf);
-        if result.is_err() {
-            result = attach_tier(options, tier, false, &resolved.layout, &kernel_btf, &btf);
+        // Whether a kernel has what came later shows when a program that calls it is loaded:
+        // bpf_rdonly_cast (6.2), and bpf_get_socket_cookie in tracing programs (5.12).
+        let attempts = [(true, cast), (true, None), (false, None)];
+        let mut result = Err(Refused::Load(String::new()));
+        for (i, (cookies, cast)) in attempts.into_iter().enumerate() {
+            if i > 0 && attempts[i - 1] == (cookies, cast) {
+                continue;
+            }
+            let calls = Calls { cookies, cast };
+            result = attach_tier(options, tier, calls, &resolved.layout, &kernel_btf, &btf);
+            if !matches!(result, Err(Refused::Load(_))) {
+                break;
+            }
         }
         match result {
             Ok(mut trace) => {
@@ -122,7 +132,7 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
                 return Ok(trace);
             }
             Err(Refused::Map(e)) => return Err(e),
-            Err(Refused::Program(why)) => refused.push((tier, why)),
+            Err(Refused::Load(why) | Refused::Attach(why)) => refused.push((tier, why)),
         }
     }
     match options.tier {
@@ -140,10 +150,19 @@ pub fn attach(options: &Options) -> Result<Trace, AttachError> {
     }
 }
 
+/// Which of the later calls the programs make.
+#[derive(Clone, Copy)]
+struct Calls {
+    cookies: bool,
+    cast: Option<Cast>,
+}
+
 /// Why one tier was not attached.
 enum Refused {
-    /// A required program.
-    Program(String),
+    /// A required program could not be loaded; one that calls less may be.
+    Load(String),
+    /// A required program is not to be had, whatever it calls.
+    Attach(String),
     /// Maps: no other tier would fare better.
     Map(AttachError),
 }
@@ -151,15 +170,16 @@ enum Refused {
 fn attach_tier(
     options: &Options,
     tier: Tier,
-    cookies: bool,
+    calls: Calls,
     layout: &Layout,
     kernel_btf: &kernel::Btf,
     btf: &Btf,
 ) -> Result<Trace, Refused> {
     let mut settings = options.settings;
-    if cookies {
+    if calls.cookies {
         settings.flags |= SET_COOKIE;
     }
+    settings.tcp_sock_type = calls.cast.map_or(0, |c| c.tcp_sock);
     if options.truesize {
         settings.flags |= SET_TRUESIZE;
     }
@@ -172,7 +192,8 @@ fn attach_tier(
     if cfg!(target_arch = "aarch64") {
         settings.flags |= SET_AARCH64;
     }
-    let mut ebpf = load_object(options, &settings, layout, btf).map_err(Refused::Map)?;
+    let mut ebpf =
+        load_object(options, &settings, layout, calls.cast, btf).map_err(Refused::Map)?;
     let mut notes = Vec::new();
     let mut attached: Vec<&'static ProgramSpec> = Vec::new();
     for spec in PROGRAMS.iter().filter(|s| wanted(s, tier, options)) {
@@ -181,19 +202,28 @@ fn attach_tier(
         }
         if let Err(why) = present(spec, kernel_btf) {
             match spec.need {
-                Need::Required => return Err(Refused::Program(format!("{}: {why}", spec.hook))),
+                Need::Required => return Err(Refused::Attach(format!("{}: {why}", spec.hook))),
                 Need::Optional(lost) => notes.push(format!("{lost} ({}: {why})", spec.hook)),
                 Need::Either(_) => {}
             }
             continue;
         }
-        match load_and_attach(&mut ebpf, spec, btf) {
-            Ok(()) => attached.push(spec),
-            Err(why) => match spec.need {
-                Need::Required => return Err(Refused::Program(format!("{}: {why}", spec.hook))),
-                Need::Optional(lost) => notes.push(format!("{lost} ({}: {why})", spec.hook)),
-                Need::Either(_) => log::debug!("{} on {}: {why}", spec.name, spec.hook),
-            },
+        let done = load(&mut ebpf, spec, btf)
+            .map_err(|why| Refused::Load(format!("{}: {why}", spec.hook)))
+            .and_then(|()| {
+                attach_loaded(&mut ebpf, spec)
+                    .map_err(|why| Refused::Attach(format!("{}: {why}", spec.hook)))
+            });
+        match (done, spec.need) {
+            (Ok(()), _) => attached.push(spec),
+            (Err(refused), Need::Required) => return Err(refused),
+            (Err(Refused::Map(e)), _) => return Err(Refused::Map(e)),
+            (Err(Refused::Load(why) | Refused::Attach(why)), Need::Optional(lost)) => {
+                notes.push(format!("{lost} ({why})"));
+            }
+            (Err(Refused::Load(why) | Refused::Attach(why)), Need::Either(_)) => {
+                log::debug!("{}: {why}", spec.name);
+            }
         }
     }
     let coverage = coverage(tier, layout, &attached);
@@ -223,7 +253,7 @@ fn wanted(spec: &ProgramSpec, tier: Tier, options: &Options) -> bool {
 fn present(spec: &ProgramSpec, btf: &kernel::Btf) -> Result<(), String> {
     match spec.kind {
         Kind::TpBtf if btf.find_tracepoint(spec.hook).is_err() => Err("no such tracepoint".into()),
-        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe => {
+        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::Return => {
             let prototype = btf.find_func(spec.hook).map_err(|e| e.to_string())?;
             let params = prototype.params.len();
             match spec.params {
@@ -239,6 +269,7 @@ fn load_object(
     options: &Options,
     settings: &Settings,
     layout: &Layout,
+    cast: Option<Cast>,
     btf: &Btf,
 ) -> Result<Ebpf, AttachError> {
     let page = 4096u32;
@@ -252,58 +283,64 @@ fn load_object(
         }
         None => OBJECT,
     };
+    let object = object::with_cast(object, cast);
     EbpfLoader::new()
         .btf(Some(btf))
         .override_global("LAYOUT", layout, true)
         .override_global("SETTINGS", settings, true)
         .map_max_entries("SOCKS", options.max_sockets)
+        .map_max_entries("STATES", options.max_sockets)
+        .map_max_entries("FREE", options.max_sockets)
+        .map_max_entries("USED", options.max_sockets.div_ceil(sockmem_common::BLOCK))
         .map_max_entries("EVENTS", ring)
-        .load(object)
+        .load(&object)
         .map_err(|e| AttachError::Object(chain(&e)))
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
-    let again = |e: &ProgramError| matches!(e, ProgramError::AlreadyLoaded);
+/// Loads the program of `spec`, and where there is one the entry probe that goes with it.
+fn load(ebpf: &mut Ebpf, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
+    if spec.kind == Kind::Kretprobe {
+        load_one(ebpf, "kp_enter", spec, btf)?;
+    }
+    load_one(ebpf, spec.name, spec, btf)
+}
+
+fn load_one(ebpf: &mut Ebpf, name: &str, spec: &ProgramSpec, btf: &Btf) -> Result<(), String> {
+    let program = ebpf.program_mut(name).ok_or("not in the object")?;
+    let done = match (spec.kind, program) {
+        (Kind::Fentry, Program::FEntry(p)) => p.load(spec.hook, btf),
+        (Kind::Fexit, Program::FExit(p)) => p.load(spec.hook, btf),
+        (Kind::TpBtf, Program::BtfTracePoint(p)) => p.load(spec.hook, btf),
+        (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
+        (Kind::Run, Program::RawTracePoint(p)) => p.load(),
+        (Kind::Kprobe | Kind::Kretprobe | Kind::Return, Program::KProbe(p)) => p.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    match done {
+        Ok(()) | Err(ProgramError::AlreadyLoaded) => Ok(()),
+        Err(e) => Err(chain(&e)),
+    }
+}
+
+/// Attaches what was loaded; iterators and what is run on demand are not.
+fn attach_loaded(ebpf: &mut Ebpf, spec: &ProgramSpec) -> Result<(), String> {
     if spec.kind == Kind::Kretprobe {
         // First the entry, so that no return goes without its argument.
         attach_kprobe(ebpf, "kp_enter", spec.hook)?;
-        return attach_kprobe(ebpf, spec.name, spec.hook);
     }
-    if spec.kind == Kind::Kprobe {
-        return attach_kprobe(ebpf, spec.name, spec.hook);
-    }
-    let program = ebpf.program_mut(spec.name).ok_or("not in the object")?;
-    let done: Result<(), ProgramError> = (|| {
-        match (spec.kind, program) {
-            (Kind::Fentry, Program::FEntry(p)) => {
-                p.load(spec.hook, btf)
-                    .or_else(|e| if again(&e) { Ok(()) } else { Err(e) })?;
-                p.attach().map(drop)
-            }
-            (Kind::Fexit, Program::FExit(p)) => {
-                p.load(spec.hook, btf)
-                    .or_else(|e| if again(&e) { Ok(()) } else { Err(e) })?;
-                p.attach().map(drop)
-            }
-            (Kind::TpBtf, Program::BtfTracePoint(p)) => {
-                p.load(spec.hook, btf)?;
-                p.attach().map(drop)
-            }
-            // Iterators are attached when they are run.
-            (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
-            _ => Err(ProgramError::UnexpectedProgramType),
-        }
-    })();
+    let done: Result<(), ProgramError> = match ebpf.program_mut(spec.name) {
+        Some(Program::FEntry(p)) => p.attach().map(drop),
+        Some(Program::FExit(p)) => p.attach().map(drop),
+        Some(Program::BtfTracePoint(p)) => p.attach().map(drop),
+        Some(Program::KProbe(_)) => return attach_kprobe(ebpf, spec.name, spec.hook),
+        _ => Ok(()),
+    };
     done.map_err(|e| chain(&e))
 }
 
 fn attach_kprobe(ebpf: &mut Ebpf, name: &str, function: &str) -> Result<(), String> {
     let program = ebpf.program_mut(name).ok_or("not in the object")?;
     let program: &mut KProbe = program.try_into().map_err(|e: ProgramError| chain(&e))?;
-    match program.load() {
-        Ok(()) | Err(ProgramError::AlreadyLoaded) => {}
-        Err(e) => return Err(chain(&e)),
-    }
     program.attach(function, 0).map(drop).map_err(|e| chain(&e))
 }
 

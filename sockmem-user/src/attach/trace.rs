@@ -1,17 +1,19 @@
 //! The attached trace: its maps, and the runs of its iterators.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramFd};
 use sockmem_common::{
-    AuditStats, BUCKETS, Owner, STATE_CLOSED, Settings, SockState, Stats, TruesizeSum,
+    AuditStats, BUCKETS, Owner, PressureCounts, STATE_CLOSED, Settings, SockState, Stats,
+    TruesizeSum,
 };
 
-use super::bpf::{self, MapIterLink};
+use super::bpf;
 use super::loader::{AttachError, iterator};
+use super::states::States;
 use super::table::ProgramSpec;
 use crate::facts::{Coverage, Tier};
 
@@ -46,10 +48,8 @@ pub struct Trace {
     /// Whether this kernel keeps `forward_alloc` on drained sockets (before 6.0).
     pub keeps_forward_alloc: bool,
     attached: Vec<&'static ProgramSpec>,
-    resync: MapIterLink,
     events: Option<RingBuf<MapData>>,
-    socks: Map,
-    max_sockets: u32,
+    states: States,
     graves: HashMap<MapData, u64, SockState>,
     targets: HashMap<MapData, u32, u32>,
     target_bits: Array<MapData, u64>,
@@ -58,6 +58,7 @@ pub struct Trace {
     stats: PerCpuArray<MapData, Stats>,
     truesize: PerCpuArray<MapData, u64>,
     truesize_sum: PerCpuArray<MapData, TruesizeSum>,
+    pressure: PerCpuArray<MapData, PressureCounts>,
     audit: PerCpuArray<MapData, AuditStats>,
     // Last, so that maps outlive the programs' detaching in drop order of no consequence.
     ebpf: Ebpf,
@@ -78,14 +79,6 @@ where
     })
 }
 
-/// The map behind a hash map's type.
-fn hash_data(map: &Map) -> Option<&MapData> {
-    match map {
-        Map::HashMap(data) => Some(data),
-        _ => None,
-    }
-}
-
 impl Trace {
     pub(super) fn new(
         mut ebpf: Ebpf,
@@ -95,20 +88,7 @@ impl Trace {
         attached: Vec<&'static ProgramSpec>,
         settings: Settings,
     ) -> Result<Self, AttachError> {
-        let refused = |why: String| AttachError::Map { name: "SOCKS", why };
-        let socks = ebpf
-            .take_map("SOCKS")
-            .ok_or_else(|| refused("not in the object".into()))?;
-        let data = hash_data(&socks).ok_or_else(|| refused("not a hash".into()))?;
-        let max_sockets = data
-            .info()
-            .map_err(|e| refused(e.to_string()))?
-            .max_entries();
-        let program = iterator(&mut ebpf, "it_resync")
-            .ok_or_else(|| refused("no iterator program".into()))?;
-        let fd = program.fd().map_err(|e| refused(e.to_string()))?;
-        let resync = MapIterLink::new(fd.as_fd(), data.fd().as_fd())
-            .map_err(|e| refused(format!("iterating over it: {e}")))?;
+        let states = States::new(&mut ebpf)?;
         Ok(Self {
             tier,
             coverage,
@@ -116,7 +96,6 @@ impl Trace {
             settings,
             keeps_forward_alloc: false,
             attached,
-            resync,
             events: Some(take(&mut ebpf, "EVENTS")?),
             graves: take(&mut ebpf, "GRAVES")?,
             targets: take(&mut ebpf, "TARGETS")?,
@@ -126,9 +105,9 @@ impl Trace {
             stats: take(&mut ebpf, "STATS")?,
             truesize: take(&mut ebpf, "TRUESIZE")?,
             truesize_sum: take(&mut ebpf, "TRUESIZE_SUM")?,
+            pressure: take(&mut ebpf, "PRESSURE_COUNTS")?,
             audit: take(&mut ebpf, "AUDIT")?,
-            socks,
-            max_sockets,
+            states,
             ebpf,
         })
     }
@@ -212,32 +191,24 @@ impl Trace {
     /// # Errors
     /// Of bpf(2).
     pub fn resync(&self) -> std::io::Result<()> {
-        self.resync.run()
+        self.states.resync()
     }
 
-    /// Copies of all states, by socket address.
+    /// Copies of all states, and the place of each, for `forget()`.
     ///
     /// # Errors
     /// Of bpf(2).
-    pub fn scan(&self, mut each: impl FnMut(u64, &SockState)) -> std::io::Result<()> {
-        let fd: BorrowedFd<'_> = hash_data(&self.socks)
-            .ok_or(std::io::ErrorKind::InvalidInput)?
-            .fd()
-            .as_fd();
-        bpf::for_each_entry::<SockState>(fd, self.max_sockets, |sk, state| {
-            // Inserted and not yet filled in.
-            if state.first_ns != 0 {
-                each(sk, state);
-            }
-        })
+    pub fn scan(&self, each: impl FnMut(u32, &SockState)) -> std::io::Result<()> {
+        self.states.scan(each)
     }
 
-    /// Removes the entry of a socket whose destruction was missed (`STATE_CLOSED` in a scan).
-    pub fn forget(&mut self, sk: u64, state: &SockState) {
+    /// Takes a socket whose destruction was missed out of the states (`STATE_CLOSED` in a scan).
+    ///
+    /// # Errors
+    /// Of bpf(2).
+    pub fn forget(&self, place: u32, state: &SockState) -> std::io::Result<()> {
         debug_assert!(state.flags & STATE_CLOSED != 0);
-        if let Ok(mut map) = HashMap::<_, u64, SockState>::try_from(&mut self.socks) {
-            let _ = map.remove(&sk);
-        }
+        self.states.forget(place)
     }
 
     /// Final states that did not fit into the ring; each is given out once.
@@ -297,6 +268,21 @@ impl Trace {
             buckets[(index % BUCKETS) as usize] += n;
         }
         Ok(buckets)
+    }
+
+    /// How often a limit was run into, over all CPUs.
+    ///
+    /// # Errors
+    /// Of the map.
+    pub fn pressure(&self) -> Result<PressureCounts, MapError> {
+        let mut sum = PressureCounts::default();
+        for c in self.pressure.get(&0, 0)?.iter() {
+            for (total, n) in sum.seen.iter_mut().zip(c.seen) {
+                *total += n;
+            }
+            sum.lost += c.lost;
+        }
+        Ok(sum)
     }
 
     /// The audit's result, over all CPUs.
@@ -364,6 +350,7 @@ impl Trace {
             Program::BtfTracePoint(p) => p.fd().ok(),
             Program::KProbe(p) => p.fd().ok(),
             Program::Iter(p) => p.fd().ok(),
+            Program::RawTracePoint(p) => p.fd().ok(),
             _ => None,
         }
     }

@@ -1,24 +1,29 @@
 //! A trace, its owners and its model, held together: the one way data flows.
 
-use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context;
-use sockmem_common::{KIND_EXIT, STATE_CLOSED, SockState, TruesizeSum};
+use sockmem_common::{OWNER_PROCESS, PressureCounts, STATE_CLOSED, SockState, TruesizeSum};
 
 use crate::attach::{self, Options, Trace};
-use crate::collect::{Owners, Ring, Spec};
+use crate::collect::{HeldBy, Owners, Ring, Spec};
 use crate::decode::{Record, decode};
-use crate::facts::{Loss, Tier};
+use crate::facts::{HostSample, Loss, Tier};
 use crate::host::clock;
-use crate::model::{Config, Input, Model, ProcessFacts, TruesizeCounts, View};
+use crate::host::watch::Watch;
+use crate::model::{Input, Model, ProcessFacts, TruesizeCounts};
 use crate::recording::{Counts, Header, HostInfo, Writer};
 
 /// Records taken from the ring before something else gets its turn.
 const BATCH: usize = 16_384;
 /// Above this many sockets the processes' descriptors are looked through less often.
 const MANY: usize = 2_000;
+/// Intervals after which the network namespaces are looked for again.
+const NAMESPACES_EVERY: u64 = 16;
+
+/// States handed on together. They are not kept: at 100,000 sockets that would be 43 MB.
+const STATES: usize = 128;
 
 /// Recording ended before the trace did.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +54,21 @@ fn header(trace: &Trace, start: u64, offset: i64) -> Header {
         coalesce_ns: trace.settings.coalesce_ns,
         keeps_forward_alloc: Some(trace.keeps_forward_alloc),
         ..Header::default()
+    }
+}
+
+/// From how many bytes on an allocation is given back to the system when it is freed.
+#[cfg(target_env = "gnu")]
+const RETURNED: libc::c_int = 128 << 10;
+
+/// Has large blocks given back when they are freed. By itself the C library raises the limit for
+/// that to the largest block it has seen freed, up to 32 MiB, and keeps what is below: what is made
+/// for each picture would be kept, with holes, for good.
+fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt has no requirements; a parameter it does not know it refuses.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED);
     }
 }
 
@@ -107,6 +127,43 @@ impl Stream {
     }
 }
 
+/// What records told that has to be followed up.
+#[derive(Default)]
+struct Later {
+    forked: Vec<u32>,
+    exited: bool,
+}
+
+/// The ring, and what cannot be read of it.
+struct Records {
+    ring: Ring,
+    /// Records that could not be decoded: a bug, counted rather than hidden.
+    undecodable: u64,
+}
+
+impl Records {
+    /// Hands waiting records on. Returns whether there may be more.
+    fn drain(&mut self, stream: &mut Stream, later: &mut Later) -> bool {
+        let undecodable = &mut self.undecodable;
+        let n = self.ring.drain(BATCH, |bytes| match decode(bytes) {
+            Ok(record) => {
+                match &record {
+                    Record::Fork(p) => {
+                        let child = u32::try_from(p.header.id);
+                        later.forked.push(child.unwrap_or(0));
+                    }
+                    Record::Exit(_) => later.exited = true,
+                    _ => {}
+                }
+                // The time is the record's own.
+                stream.feed(0, Input::Record(&record));
+            }
+            Err(_) => *undecodable += 1,
+        });
+        n == BATCH
+    }
+}
+
 /// A running trace.
 pub(super) struct Session {
     /// Programs and maps.
@@ -114,19 +171,24 @@ pub(super) struct Session {
     owners: Owners,
     stream: Stream,
     loss: Loss,
-    ring: Ring,
-    states: Vec<SockState>,
+    records: Records,
+    watch: Watch,
+    /// What the model was last told of the host, and of pressure.
+    host: Option<HostSample>,
+    pressure: PressureCounts,
+    /// Sockets that the last scan held.
+    sockets: usize,
     /// skbs counted when their histogram was last read: it is read again when there are more.
     skbs: u64,
-    /// Records that could not be decoded: a bug, counted rather than hidden.
-    undecodable: u64,
     rounds: u64,
+    start: u64,
     offset: i64,
 }
 
 impl Session {
     /// Attaches, baselines, and begins.
     pub(super) fn start(spec: Spec, options: &Options, taps: Taps) -> anyhow::Result<Self> {
+        return_large_blocks();
         let mut owners = Owners::new(spec)?;
         let mut trace = attach::attach(options)?;
         let events = trace
@@ -147,11 +209,17 @@ impl Session {
                 failed: None,
             },
             loss: Loss::default(),
-            ring: Ring::new(events),
-            states: Vec::new(),
+            records: Records {
+                ring: Ring::new(events),
+                undecodable: 0,
+            },
+            watch: Watch::new(),
+            host: None,
+            pressure: PressureCounts::default(),
+            sockets: 0,
             skbs: 0,
-            undecodable: 0,
             rounds: 0,
+            start,
             offset,
         };
         session.learn_processes();
@@ -162,7 +230,7 @@ impl Session {
 
     /// A descriptor of its own to wait on for records.
     pub(super) fn ring_fd(&self) -> std::io::Result<OwnedFd> {
-        self.ring.as_fd().try_clone_to_owned()
+        self.records.ring.as_fd().try_clone_to_owned()
     }
 
     fn learn_processes(&mut self) {
@@ -186,33 +254,23 @@ impl Session {
 
     /// Feeds waiting records to the model. Returns whether there may be more.
     pub(super) fn drain(&mut self) -> bool {
-        let mut forked = Vec::new();
-        let mut exited = false;
-        let (stream, undecodable) = (&mut self.stream, &mut self.undecodable);
-        let n = self.ring.drain(BATCH, |bytes| match decode(bytes) {
-            Ok(record) => {
-                match &record {
-                    Record::Fork(p) => forked.push(p.header.id),
-                    Record::Exit(p) => exited |= p.header.kind == KIND_EXIT,
-                    _ => {}
-                }
-                // The time is the record's own.
-                stream.feed(0, Input::Record(&record));
-            }
-            Err(_) => *undecodable += 1,
-        });
-        let any = !forked.is_empty();
-        for child in forked {
-            self.owners
-                .forked(&mut self.trace, u32::try_from(child).unwrap_or(0));
+        let mut later = Later::default();
+        let more = self.records.drain(&mut self.stream, &mut later);
+        self.follow_up(later);
+        more
+    }
+
+    fn follow_up(&mut self, later: Later) {
+        let any = !later.forked.is_empty();
+        for child in later.forked {
+            self.owners.forked(&mut self.trace, child);
         }
         if any {
             self.learn_processes();
         }
-        if exited {
+        if later.exited {
             self.reap();
         }
-        n == BATCH
     }
 
     /// Notices processes that have ended.
@@ -236,11 +294,14 @@ impl Session {
         self.trace
             .resync()
             .context("reading the traced sockets again")?;
-        self.scan()?;
-        let due = self.states.len() < MANY || self.rounds.is_multiple_of(5);
+        // Looking through descriptors takes some us for each.
+        let due = self.sockets < MANY || self.rounds.is_multiple_of(5);
         self.rounds += 1;
+        let mut held = Vec::new();
+        self.scan(due.then_some(&mut held))?;
+        self.host()?;
         if due {
-            let new = self.owners.refresh(&mut self.trace, &self.states)?;
+            let new = self.owners.refresh(&mut self.trace, held)?;
             if !new.is_empty() {
                 self.learn_processes();
             }
@@ -248,38 +309,85 @@ impl Session {
         self.counters()
     }
 
-    /// Takes over the kernel's states.
-    fn scan(&mut self) -> anyhow::Result<()> {
+    /// Takes over the kernel's states, and notes in `held` which sockets processes hold.
+    fn scan(&mut self, mut held: Option<&mut Vec<HeldBy>>) -> anyhow::Result<()> {
         while self.drain() {}
-        let began = clock::now_ns();
+        let began_ns = clock::now_ns();
+        let mut later = Later::default();
         let mut stale = Vec::new();
-        self.states.clear();
-        let states = &mut self.states;
+        let mut batch: Vec<SockState> = Vec::with_capacity(STATES);
+        let (records, stream) = (&mut self.records, &mut self.stream);
+        let mut hand_on = |states: &mut Vec<SockState>| {
+            // First the records of what had happened when these were read.
+            while records.drain(stream, &mut later) {}
+            let now_ns = clock::now_ns();
+            stream.feed(now_ns, Input::States { states, now_ns });
+            states.clear();
+        };
+        let mut sockets = 0;
         self.trace
-            .scan(|sk, state| {
+            .scan(|place, state| {
                 if state.flags & STATE_CLOSED != 0 {
-                    stale.push((sk, *state));
-                } else {
-                    states.push(*state);
+                    stale.push((place, *state));
+                    return;
+                }
+                sockets += 1;
+                if let Some(held) = &mut held
+                    && state.owner_kind == OWNER_PROCESS
+                {
+                    held.push(HeldBy {
+                        inode: state.inode,
+                        tgid: state.owner_tgid,
+                    });
+                }
+                batch.push(*state);
+                if batch.len() == STATES {
+                    hand_on(&mut batch);
                 }
             })
             .context("reading the state map")?;
-        // A batched read of a hash that changes may give an entry twice.
-        let mut seen = HashSet::with_capacity(self.states.len());
-        self.states.retain(|s| seen.insert(s.id));
+        hand_on(&mut batch);
+        self.sockets = sockets;
+        // Closing states that did not fit into the ring are marked as such.
         let mut buried = self.trace.take_graves();
-        for (sk, state) in stale {
-            self.trace.forget(sk, &state);
+        for (place, state) in stale {
+            self.trace
+                .forget(place, &state)
+                .context("taking a socket out of the states")?;
             buried.push(state);
         }
-        while self.drain() {}
-        // Closing states that did not fit into the ring are marked as such.
-        let now_ns = clock::now_ns();
-        for states in [self.states.as_slice(), &buried] {
+        if !buried.is_empty() {
+            while self.records.drain(&mut self.stream, &mut later) {}
+            let now_ns = clock::now_ns();
+            let states = &buried;
             self.stream.feed(now_ns, Input::States { states, now_ns });
         }
-        self.stream
-            .feed(now_ns, Input::ScanDone { began_ns: began });
+        let now_ns = clock::now_ns();
+        self.stream.feed(now_ns, Input::ScanDone { began_ns });
+        self.follow_up(later);
+        Ok(())
+    }
+
+    /// Reads the host's limits and counters, after the records of what happened before.
+    fn host(&mut self) -> anyhow::Result<()> {
+        if self.rounds % NAMESPACES_EVERY == 1 {
+            self.watch.follow(&self.owners.namespaces());
+        }
+        let counts = self
+            .trace
+            .pressure()
+            .context("reading the counts of memory pressure")?;
+        let sample = self.watch.sample(clock::now_ns());
+        let happened = counts != self.pressure;
+        if happened {
+            self.stream.feed(sample.at_ns, Input::Pressure(&counts));
+            self.pressure = counts;
+        }
+        if happened || self.host.as_ref().is_none_or(|host| sample.differs(host)) {
+            while self.drain() {}
+            self.stream.feed(sample.at_ns, Input::Host(&sample));
+            self.host = Some(sample);
+        }
         Ok(())
     }
 
@@ -299,11 +407,11 @@ impl Session {
             recursion_misses: self.trace.recursion_misses(),
         };
         self.stream.feed(t_ns, Input::Loss(&self.loss));
-        if stats.lost_entry > 0 || self.undecodable > 0 || stats.pending_full > 0 {
+        if stats.lost_entry > 0 || self.records.undecodable > 0 || stats.pending_full > 0 {
             log::debug!(
                 "returns without entry {}, undecodable records {}, touched lists full {}",
                 stats.lost_entry,
-                self.undecodable,
+                self.records.undecodable,
                 stats.pending_full
             );
         }
@@ -333,18 +441,14 @@ impl Session {
         Ok(())
     }
 
-    /// The picture now.
-    pub(super) fn view(&self) -> View {
-        self.view_at(clock::now_ns())
+    /// What is known so far; `None` where a trace is only recorded.
+    pub(super) fn model(&self) -> Option<&Model> {
+        self.stream.model.as_ref()
     }
 
-    /// The picture at `now_ns`; an empty one where none is wanted ([`Taps::model`]).
-    pub(super) fn view_at(&self, now_ns: u64) -> View {
-        let unix_ns = clock::to_unix_ns(now_ns, self.offset);
-        match &self.stream.model {
-            Some(model) => model.view(now_ns, unix_ns),
-            None => Model::new(Config::default()).view(now_ns, unix_ns),
-        }
+    /// `CLOCK_REALTIME` of a time of `CLOCK_MONOTONIC`.
+    pub(super) fn unix_ns(&self, mono_ns: u64) -> u64 {
+        clock::to_unix_ns(mono_ns, self.offset)
     }
 
     /// The last reading: everything is drained and every socket read once more. Returns its time.
@@ -381,6 +485,31 @@ impl Session {
         }
     }
 
+    /// Begins to record a trace that runs. States carry each socket's sums since the trace began,
+    /// so the recording is of the whole trace, save that it has changes only from now on and
+    /// knows nothing of sockets that have closed before; it says so.
+    pub(super) fn start_recording(&mut self, make: Maker) -> anyhow::Result<()> {
+        let mut header = header(&self.trace, self.start, self.offset);
+        let after = clock::now_ns().saturating_sub(self.start);
+        header.notes.push(format!(
+            "what came before recording began, {} after the trace: sums of open sockets are \
+             there, their changes and closed sockets are not",
+            crate::sinks::text::span(after)
+        ));
+        self.stream.recorder = Some(make(header)?);
+        self.stream.failed = None;
+        // From here on it is told everything; what goes before, the next reading tells.
+        self.skbs = 0;
+        self.learn_processes();
+        self.round()
+    }
+
+    /// Leaves a recording that failed as it is.
+    pub(super) fn drop_recording(&mut self) {
+        self.stream.recorder = None;
+        self.stream.failed = None;
+    }
+
     /// Fails where recording has failed.
     pub(super) fn check_recording(&mut self) -> anyhow::Result<()> {
         match self.stream.failed.take() {
@@ -404,6 +533,6 @@ impl Session {
 
     /// Traced sockets.
     pub(super) fn sockets(&self) -> usize {
-        self.states.len()
+        self.sockets
     }
 }

@@ -1,6 +1,7 @@
 //! What every command that traces does alike: options, and one loop that several sinks share.
 
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -12,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use super::args::{DEFAULT_RING_SIZE, LEAST_MAX_SOCKETS, TraceArgs};
 use super::run::tracing_refused;
+use super::screen;
 use super::session::{Session, Taps};
 use crate::attach::Options;
 use crate::collect::Spec;
@@ -21,8 +23,8 @@ use crate::host::sockstat::Sums;
 
 /// How often waiting records are looked for when the kernel has not called. The kernel calls
 /// for `WAKEUP_BYTES` and for the end of a process, and every picture begins with a look: this
-/// only bounds how long a few records wait, and each look costs an idle trace some 40 us.
-const TICK: Duration = Duration::from_millis(200);
+/// is for pictures far between, and for kernels that do not tell the end of a process.
+const TICK: Duration = Duration::from_secs(1);
 /// Bytes of records on one CPU after which the kernel calls.
 const WAKEUP_BYTES: u32 = 64 << 10;
 
@@ -38,6 +40,27 @@ pub(super) trait Sink {
     fn tick(&mut self, _session: &Session) {}
     /// The terminal has another size.
     fn resized(&mut self) {}
+    /// The user wants a recording, or its end.
+    fn record(&mut self, _session: &mut Session) -> anyhow::Result<()> {
+        Ok(())
+    }
+    /// The recording cannot go on. An error ends the trace.
+    fn recording_failed(&mut self, _: &mut Session, e: anyhow::Error) -> anyhow::Result<()> {
+        Err(e)
+    }
+    /// Waits until the user wants something.
+    fn wish(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<Wish>> + '_>> {
+        Box::pin(pending())
+    }
+}
+
+/// What a user who watches can want.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// The end of the trace.
+    End,
+    /// A recording from now on, or the end of it.
+    Record,
 }
 
 /// What is to be traced, besides what the arguments name.
@@ -73,6 +96,8 @@ pub(super) fn default_options() -> Options {
             self_tgid: std::process::id(),
             wakeup_bytes: WAKEUP_BYTES,
             resync_quiet_ns: 0,
+            tcp_sock_type: 0,
+            reserved: 0,
         },
         max_sockets: LEAST_MAX_SOCKETS,
         ring_bytes: DEFAULT_RING_SIZE,
@@ -224,6 +249,10 @@ async fn trace(mut job: Job<'_>, taps: Taps, sink: &mut dyn Sink) -> anyhow::Res
                 command.pass_on(signal);
             }
             () = &mut deadline => break,
+            wish = sink.wish() => match wish? {
+                Wish::End => break,
+                Wish::Record => sink.record(&mut session)?,
+            },
             _ = resized.recv() => sink.resized(),
             _ = rounds.tick() => {
                 session.round()?;
@@ -243,7 +272,9 @@ async fn trace(mut job: Job<'_>, taps: Taps, sink: &mut dyn Sink) -> anyhow::Res
                 }
             }
         }
-        session.check_recording()?;
+        if let Err(e) = session.check_recording() {
+            sink.recording_failed(&mut session, e)?;
+        }
         if let Some(command) = &mut job.command {
             ended = command.ended().context("waiting for the command")?;
         }
@@ -286,11 +317,14 @@ fn init_log(verbose: u8) {
         }
         fn log(&self, record: &log::Record<'_>) {
             let text = record.args().to_string();
-            eprintln!(
+            let line = format!(
                 "sockmem-trace: {}: {}",
                 record.level().as_str().to_lowercase(),
                 crate::sinks::escape::escape(&text, false)
             );
+            if let Some(line) = screen::hold(line) {
+                eprintln!("{line}");
+            }
         }
         fn flush(&self) {}
     }

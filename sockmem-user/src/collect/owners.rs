@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner, SockState};
+use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner};
 
 use crate::attach::{AttachError, Trace};
 use crate::host::netns::{NetnsError, in_netns_of};
@@ -38,6 +38,15 @@ pub struct Spec {
     pub all: bool,
     /// Children of the traced processes too.
     pub follow: bool,
+}
+
+/// A traced socket that a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBy {
+    /// The inode of its file.
+    pub inode: u64,
+    /// The process, as the programs know it.
+    pub tgid: u32,
 }
 
 /// Why the target cannot be followed.
@@ -96,7 +105,21 @@ pub struct Owners {
     procfs: Procfs,
     spec: Spec,
     processes: BTreeMap<u32, Process>,
+    /// What `refresh()` found when it last looked at descriptors, and how often it has not since.
+    looked: (Fingerprint, u32),
 }
+
+/// What tells, at little cost, that descriptors may have changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Fingerprint {
+    /// Descriptors of each process; `None` where the kernel does not tell how many there are.
+    descriptors: Vec<(u32, Option<u64>)>,
+    /// Traced sockets, and the sum of their ids.
+    sockets: (usize, u64),
+}
+
+/// Calls of `refresh()` that may pass without a look at descriptors.
+const UNLOOKED: u32 = 4;
 
 impl Owners {
     /// Finds the processes that `spec` names; none is touched yet.
@@ -108,6 +131,7 @@ impl Owners {
             procfs: Procfs::default(),
             spec,
             processes: BTreeMap::new(),
+            looked: (Fingerprint::default(), 0),
         };
         for pid in owners.spec.pids.clone() {
             owners.learn(pid)?;
@@ -221,7 +245,8 @@ impl Owners {
     }
 
     /// The network namespaces concerned, each with a process that is in it.
-    fn namespaces(&self) -> BTreeMap<u64, u32> {
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeMap<u64, u32> {
         let mut map: BTreeMap<u64, u32> = BTreeMap::new();
         let own = std::process::id();
         let everybody =
@@ -284,7 +309,7 @@ impl Owners {
                 by_cookie.insert(st.cookie, (st.id, st.owner_tgid));
             })
             .map_err(|e| AttachError::Map {
-                name: "SOCKS",
+                name: "STATES",
                 why: e.to_string(),
             })?;
         let mut wanted = Vec::new();
@@ -356,7 +381,9 @@ impl Owners {
     }
 
     /// Adopts sockets that a traced process holds and that the programs have not seen in use:
-    /// passed to it, or accepted while only sampled. `traced` are the states of a scan.
+    /// passed to it, or accepted while only sampled. `traced` are those of the trace that a process
+    /// holds. Where the kernel tells that the number of descriptors is the same, they are looked at
+    /// in every fifth call.
     /// Finds new processes of the target's names and control groups. Returns the pids of new processes.
     ///
     /// # Errors
@@ -364,11 +391,14 @@ impl Owners {
     pub fn refresh(
         &mut self,
         trace: &mut Trace,
-        traced: &[SockState],
+        traced: Vec<HeldBy>,
     ) -> Result<Vec<u32>, OwnersError> {
         let new = self.find_more(false)?;
         for pid in &new {
             trace.add_target(*pid).map_err(|e| target_full(&e))?;
+        }
+        if !self.may_have_changed(&traced) {
+            return Ok(new);
         }
         let held: BTreeMap<u32, Vec<u64>> = self
             .processes
@@ -377,20 +407,20 @@ impl Owners {
             .collect();
         // A socket is accounted for while its owner holds it still, or is none of these
         // processes; one that was passed on belongs to whoever of them has it now.
-        let known: HashSet<u64> = traced
-            .iter()
-            .filter(|s| s.owner_kind == OWNER_PROCESS)
-            .filter(|s| match held.get(&s.owner_tgid) {
+        let mut known: Vec<u64> = traced
+            .into_iter()
+            .filter(|s| match held.get(&s.tgid) {
                 Some(inodes) => inodes.binary_search(&s.inode).is_ok(),
-                None => !self.spec.pids.contains(&s.owner_tgid),
+                None => !self.spec.pids.contains(&s.tgid),
             })
             .map(|s| s.inode)
             .collect();
+        known.sort_unstable();
         let mut by_netns: BTreeMap<u64, (u32, HashMap<u64, u32>)> = BTreeMap::new();
         for (pid, inodes) in &held {
             let process = &self.processes[pid];
             for inode in inodes {
-                if !known.contains(inode) && !process.other_inodes.contains(inode) {
+                if known.binary_search(inode).is_err() && !process.other_inodes.contains(inode) {
                     let entry = by_netns.entry(process.netns);
                     entry
                         .or_insert_with(|| (*pid, HashMap::new()))
@@ -422,6 +452,29 @@ impl Owners {
             }
         }
         Ok(new)
+    }
+
+    /// Whether descriptors are to be looked at again, some us each: not while processes have as
+    /// many as before and the same sockets are traced, except now and then, because a socket that
+    /// takes the place of another one leaves the number as it is.
+    fn may_have_changed(&mut self, traced: &[HeldBy]) -> bool {
+        let count = |pid: &u32| (*pid, self.procfs.descriptors(*pid));
+        let now = Fingerprint {
+            descriptors: self.processes.keys().map(count).collect(),
+            sockets: (
+                traced.len(),
+                traced
+                    .iter()
+                    .fold(0, |sum: u64, s| sum.wrapping_add(s.inode)),
+            ),
+        };
+        let told = now.descriptors.iter().all(|(_, n)| n.is_some());
+        if told && now == self.looked.0 && self.looked.1 < UNLOOKED {
+            self.looked.1 += 1;
+            return false;
+        }
+        self.looked = (now, 0);
+        true
     }
 
     /// A traced process forked: its child is traced already; learn its name and watch for its end.

@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use owners::SocketOwners;
+pub use fds::FdWalk;
 pub use stat::{Stat, parse_stat};
 
 /// Why something under `/proc/PID` could not be read.
@@ -136,6 +136,14 @@ impl Procfs {
     pub fn socket_inodes(&self, pid: u32) -> Result<Vec<u64>, ProcError> {
         let path = self.path(pid, "fd");
         fds::socket_inodes(&path).map_err(|source| self.error(pid, path, source))
+    }
+
+    /// How many descriptors the process has open, without looking at any: the size that the kernel
+    /// states for `/proc/PID/fd` (6.2 and later). `None` where it states none.
+    #[must_use]
+    pub fn descriptors(&self, pid: u32) -> Option<u64> {
+        let size = std::fs::metadata(self.path(pid, "fd")).ok()?.len();
+        (size > 0).then_some(size)
     }
 
     /// The process's name, as the kernel gives it: at most 15 bytes, any of them

@@ -2,11 +2,12 @@
 
 use bytes::Buf;
 use sockmem_common::{
-    Change, Header, KIND_CLOSE, KIND_EXIT, KIND_FORK, KIND_OPEN, KIND_OWNER, Lifecycle, Process,
-    STATE_CLOSED, SockState, TruesizeSum,
+    Change, Header, KIND_CLOSE, KIND_EXIT, KIND_FORK, KIND_OPEN, KIND_OWNER, Lifecycle,
+    PressureCounts, Process, STATE_CLOSED, SockState, TruesizeSum,
 };
 
 use super::batch::{Contents, FLAGS, MASKS, SOCKETS, TIMES_HIGH, TIMES_LOW, VALUES};
+use super::happened;
 use super::kinds::*;
 use super::put::{
     FLAG_EARLIER, FLAG_MASK, SOCKET_LIKELY, SOCKET_NEW, SOCKET_SLOT, SOCKET_STRANGER, STATE_NAMED,
@@ -16,7 +17,7 @@ use super::table::{self, FIELDS, FORWARD_ALLOC, GUESSED, STRANGER, Table};
 use super::varint::{Short, get_bytes, get_u64, unzigzag};
 use super::words::{get_difference, state, words};
 use crate::decode::Record;
-use crate::facts::Loss;
+use crate::facts::{HostSample, Loss};
 use crate::model::{Input, ProcessFacts, TruesizeCounts};
 
 /// More buckets of skb sizes are not believed.
@@ -33,6 +34,8 @@ pub(super) struct Item {
     facts: ProcessFacts,
     loss: Loss,
     truesize: TruesizeCounts,
+    host: HostSample,
+    pressure: PressureCounts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ enum What {
     Exited,
     Loss,
     Truesize,
+    Host,
+    Pressure,
 }
 
 impl Item {
@@ -57,6 +62,8 @@ impl Item {
             facts: ProcessFacts::default(),
             loss: Loss::default(),
             truesize: TruesizeCounts::default(),
+            host: HostSample::default(),
+            pressure: PressureCounts::default(),
         }
     }
 
@@ -86,6 +93,8 @@ impl Item {
             },
             What::Loss => Input::Loss(&self.loss),
             What::Truesize => Input::Truesize(&self.truesize),
+            What::Host => Input::Host(&self.host),
+            What::Pressure => Input::Pressure(&self.pressure),
         }
     }
 }
@@ -225,7 +234,7 @@ impl Getter {
 
     /// An input of any other kind; `false` for one that this version does not know.
     fn rare(&mut self, from: &mut Contents, kind: u64) -> Result<bool, Short> {
-        let Ok(kind @ OPEN..=TRUESIZE) = u8::try_from(kind) else {
+        let Ok(kind @ OPEN..=PRESSURE_COUNTS) = u8::try_from(kind) else {
             return Ok(false);
         };
         let row = from.row(kind.into())?;
@@ -280,6 +289,26 @@ impl Getter {
             LOSS => {
                 self.item.loss = loss(b)?;
                 What::Loss
+            }
+            LIMIT => {
+                self.item.record = Record::Limit(happened::get_limit(b)?);
+                What::Record
+            }
+            PRESSURE => {
+                self.item.record = Record::Pressure(happened::get_pressure(b)?);
+                What::Record
+            }
+            SYSCTL => {
+                self.item.record = Record::Sysctl(happened::get_sysctl(b)?);
+                What::Record
+            }
+            HOST => {
+                self.item.host = happened::get_host(b)?;
+                What::Host
+            }
+            PRESSURE_COUNTS => {
+                self.item.pressure = happened::get_counts(b)?;
+                What::Pressure
             }
             _ => {
                 truesize(b, &mut self.item.truesize)?;

@@ -12,6 +12,7 @@
 mod batch;
 mod frame;
 mod get;
+mod happened;
 mod header;
 mod index;
 mod kinds;

@@ -9,6 +9,7 @@ use sockmem_common::{
 };
 
 use super::batch::{Batch, FLAGS, MASKS, SOCKETS, TIMES_HIGH, TIMES_LOW, VALUES};
+use super::happened;
 use super::kinds::*;
 use super::table::{self, FIELDS, FORWARD_ALLOC, GUESSED, STRANGER, Table};
 use super::varint::{put_bytes, put_u64, zigzag};
@@ -222,6 +223,26 @@ impl Putter {
                 put_u64(b, p.reserved.into());
                 b.put_slice(&p.comm);
                 kind
+            }
+            Input::Record(Record::Limit(l)) => {
+                happened::put_limit(b, l);
+                LIMIT
+            }
+            Input::Record(Record::Pressure(p)) => {
+                happened::put_pressure(b, p);
+                PRESSURE
+            }
+            Input::Record(Record::Sysctl(w)) => {
+                happened::put_sysctl(b, w);
+                SYSCTL
+            }
+            Input::Host(sample) => {
+                happened::put_host(b, sample);
+                HOST
+            }
+            Input::Pressure(counts) => {
+                happened::put_counts(b, counts);
+                PRESSURE_COUNTS
             }
             Input::ScanDone { began_ns } => {
                 put_u64(b, zigzag(began_ns.wrapping_sub(t_ns)));

@@ -26,6 +26,7 @@ const PURE_CRATES: &[&str] = &[
     "sockmem_common",
     "bytes",
     "crc32fast",
+    "hashbrown",
     "hdrhistogram",
     "flate2",
     "serde",

@@ -59,7 +59,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
             Row::new(format!("peak RSS of that, {what}"), "MB", Sample::of(peak)),
         ]);
     }
-    exec::remove(&path)?;
+    remove(&path)?;
     rows.push(real(bench).unwrap_or_else(|error| {
         Row::new("size, redis-benchmark, recorded", "bytes/event", None).note(format!("{error:#}"))
     }));
@@ -118,7 +118,7 @@ fn real(bench: &Bench) -> Result<Row> {
         sizes.push(figure(&seen, "bytes_per_event")?);
         events += figure(&seen, "events")?;
     }
-    exec::remove(&path)?;
+    remove(&path)?;
     Ok(Row::new(
         "size, redis-benchmark, recorded",
         "bytes/event",
@@ -128,6 +128,10 @@ fn real(bench: &Bench) -> Result<Row> {
     .note(format!(
         "50 clients, GET and SET, the client traced; {events:.0} events in all"
     )))
+}
+
+fn remove(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("removing {}", path.display()))
 }
 
 fn path_text(path: &Path) -> String {

@@ -24,25 +24,24 @@ fn figures(list: &Value, name: &str, value: &Value, figure: &str) -> Vec<f64> {
 pub(crate) fn ingest(bench: &Bench) -> Result<Vec<Row>> {
     let results = bench.ask(&["model"])?;
     let mut rows = Vec::new();
-    for sockets in [1, 2_000, 20_000] {
-        let of = |figure| {
-            Sample::of(figures(
-                &results["ingest"],
-                "sockets",
-                &sockets.into(),
-                figure,
-            ))
-        };
+    for (case, what) in [
+        ("1", "1 socket"),
+        ("2000", "2,000 sockets in turn"),
+        ("20000", "20,000 sockets in turn"),
+        ("100000", "100,000 sockets in turn"),
+        ("100000 mixed", "100,000 sockets in any order"),
+    ] {
+        let of = |figure| Sample::of(figures(&results["ingest"], "case", &case.into(), figure));
         rows.push(
             Row::new(
-                format!("decode and model, {sockets} sockets"),
+                format!("decode and model, {what}"),
                 "records/s",
                 of("records_per_s"),
             )
             .target(Target::AtLeast(5e6)),
         );
         rows.push(Row::new(
-            format!("decode alone, {sockets} sockets"),
+            format!("decode alone, {what}"),
             "records/s",
             of("decoded_per_s"),
         ));
@@ -96,6 +95,41 @@ pub(crate) fn idle(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows.collect())
 }
 
+/// What the verifier walks, of every program and in all: most of the time that attaching takes.
+pub(crate) fn loads(bench: &Bench) -> Result<Vec<Row>> {
+    Ok(load_rows(&bench.ask(&["loads"])?))
+}
+
+fn load_rows(programs: &Value) -> Vec<Row> {
+    let programs = programs.as_array().map_or(&[][..], Vec::as_slice);
+    let count = |p: &Value, what: &str| p[what].as_f64();
+    let row = |name: String, verified: Option<f64>, instructions: Option<f64>| {
+        Row::new(name, "instructions verified", Sample::of(verified)).note(format!(
+            "{} instructions",
+            instructions.map_or_else(|| "-".to_owned(), |n| n.to_string())
+        ))
+    };
+    let mut rows: Vec<Row> = programs
+        .iter()
+        .map(|p| {
+            let name = format!(
+                "`{}` on {}",
+                p["name"].as_str().unwrap_or("-"),
+                p["hook"].as_str().unwrap_or("-")
+            );
+            row(name, count(p, "verified"), count(p, "instructions"))
+        })
+        .collect();
+    // One that is not known makes the sum unknown, too.
+    let sum = |what: &str| programs.iter().map(|p| count(p, what)).sum::<Option<f64>>();
+    rows.push(row(
+        "all programs".to_owned(),
+        sum("verified"),
+        sum("instructions"),
+    ));
+    rows
+}
+
 /// Time to attach and to read every socket.
 pub(crate) fn attach(bench: &Bench) -> Result<Vec<Row>> {
     let results = bench.ask(&["attach"])?;
@@ -127,6 +161,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn instructions_are_summed_up_where_all_are_known() {
+        let rows = load_rows(&json!([
+            {"name": "a", "hook": "f", "instructions": 10, "verified": 100},
+            {"name": "b", "hook": "g", "instructions": 20, "verified": null},
+        ]));
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[0].sample.as_ref().map(|s| s.median), Some(100.0));
+        assert!(rows[1].sample.is_none() && rows[2].sample.is_none());
+        assert_eq!(rows[2].note, "30 instructions");
+    }
 
     #[test]
     fn figures_of_one_kind() {

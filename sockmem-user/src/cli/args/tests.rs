@@ -190,6 +190,28 @@ fn help_and_version_are_no_failure() {
     }
 }
 
+#[test]
+fn commands_that_do_not_trace_need_no_target() {
+    let Ok(Invocation::Snapshot(args)) = run("snapshot") else {
+        panic!("snapshot");
+    };
+    assert!(args.target.is_empty() && args.sort == "resident" && args.top.is_none());
+    let line = "snapshot --pid 4 --udp --unix --top 5 --sort drops --group cgroup --format csv";
+    let Ok(Invocation::Snapshot(args)) = run(line) else {
+        panic!("{line}");
+    };
+    assert!(args.kinds.udp && args.kinds.unix && !args.kinds.tcp);
+    assert_eq!((args.top, args.sort.as_str()), (Some(5), "drops"));
+    assert_eq!(args.group, Some(GroupBy::Cgroup));
+    assert_eq!(args.format, SnapshotFormat::Csv);
+    let Ok(Invocation::Where(args)) = run("where --pid 4 --no-ebpf --format json") else {
+        panic!("where");
+    };
+    assert!(args.no_ebpf && args.target.pids == [4] && args.output.format == Format::Json);
+    let text = refused("snapshot --sort rb");
+    assert!(text.contains("write one of resident, rmem_alloc"), "{text}");
+}
+
 /// Help as on a terminal of 100 columns, whatever the test runs on.
 fn help(args: &[&str]) -> String {
     let error = command()
@@ -204,6 +226,11 @@ fn help_texts() {
     insta::assert_snapshot!("help", help(&["sockmem-trace", "--help"]));
     insta::assert_snapshot!("help_short", help(&["sockmem-trace", "-h"]));
     insta::assert_snapshot!("help_live", help(&["sockmem-trace", "live", "--help"]));
+    insta::assert_snapshot!("help_where", help(&["sockmem-trace", "where", "--help"]));
+    insta::assert_snapshot!(
+        "help_snapshot",
+        help(&["sockmem-trace", "snapshot", "--help"])
+    );
     insta::assert_snapshot!("help_record", help(&["sockmem-trace", "record", "--help"]));
     insta::assert_snapshot!("help_doctor", help(&["sockmem-trace", "doctor", "--help"]));
 }

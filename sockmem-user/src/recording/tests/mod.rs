@@ -21,6 +21,8 @@ pub(super) enum Told {
     Exited(u32, u64),
     Loss(Loss),
     Truesize(TruesizeCounts),
+    Host(crate::facts::HostSample),
+    Pressure(sockmem_common::PressureCounts),
 }
 
 impl Told {
@@ -41,6 +43,8 @@ impl Told {
             },
             Told::Loss(loss) => Input::Loss(loss),
             Told::Truesize(counts) => Input::Truesize(counts),
+            Told::Host(sample) => Input::Host(sample),
+            Told::Pressure(counts) => Input::Pressure(counts),
         }
     }
 
@@ -53,6 +57,8 @@ impl Told {
             Input::Exited { pid, t_ns } => Told::Exited(pid, t_ns),
             Input::Loss(loss) => Told::Loss(*loss),
             Input::Truesize(counts) => Told::Truesize(counts.clone()),
+            Input::Host(sample) => Told::Host(sample.clone()),
+            Input::Pressure(counts) => Told::Pressure(*counts),
         }
     }
 

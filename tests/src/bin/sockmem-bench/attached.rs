@@ -21,6 +21,8 @@ pub(crate) fn options() -> Options {
             self_tgid: std::process::id(),
             wakeup_bytes: 64 << 10,
             resync_quiet_ns: 0,
+            tcp_sock_type: 0,
+            reserved: 0,
         },
         max_sockets: 65_536,
         ring_bytes: 4 << 20,
@@ -73,4 +75,21 @@ pub(crate) fn times() -> Result<Value> {
         }
     }
     Ok(Value::from(all))
+}
+
+/// Instructions of every program, as they run and as the verifier walked them.
+pub(crate) fn loads() -> Result<Value> {
+    let trace = attach(&options()).context("attaching")?;
+    let programs = trace.programs();
+    Ok(programs
+        .iter()
+        .map(|p| {
+            json!({
+                "name": p.name,
+                "hook": p.hook,
+                "instructions": p.xlated_bytes.map(|bytes| bytes / 8),
+                "verified": p.verified_instructions,
+            })
+        })
+        .collect())
 }
