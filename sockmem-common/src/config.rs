@@ -100,9 +100,35 @@ layout! {
     userlocks,
     /// Right shift that brings `sk_userlocks` to bit 0 of that byte (a bit field up to 6.1).
     userlocks_shift,
+    /// `socket.sk`, pointer.
+    socket_sk,
+    /// `sock.sk_reserved_mem`, 4 bytes (5.16 and later).
+    reserved_mem,
+    /// `tcp_sock.window_clamp`, 4 bytes.
+    window_clamp,
+    /// `tcp_sock.notsent_lowat`, 4 bytes.
+    notsent_lowat,
+    /// `sock.__sk_common.skc_prot`, pointer.
+    prot,
+    /// `proto.memory_allocated`, pointer to an `atomic_long_t`.
+    proto_allocated,
+    /// `proto.memory_pressure`, pointer to an `unsigned long`.
+    proto_pressure,
+    /// `proto.sysctl_mem`, pointer to three `long`.
+    proto_limits,
+    /// `kiocb.ki_filp`, pointer.
+    kiocb_file,
+    /// `file.f_path.dentry`, pointer.
+    file_dentry,
+    /// `dentry.d_name.name`, pointer to characters.
+    dentry_name,
+    /// `task_struct.nsproxy`, pointer.
+    task_nsproxy,
+    /// `nsproxy.net_ns`, pointer.
+    nsproxy_net,
 }
 
-const _: () = assert!(size_of::<Layout>() == 39 * 4);
+const _: () = assert!(size_of::<Layout>() == 52 * 4);
 
 /// `Settings::flags`: trace every TCP socket, whoever owns it.
 pub const SET_ALL: u32 = 1;
@@ -197,6 +223,54 @@ pub struct Pending {
 }
 
 const _: () = assert!(size_of::<Pending>() == 8 + 4 * PENDING_SLOTS);
+
+/// A setsockopt call on a limit, from its entry to its return.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OptCall {
+    /// `struct sock *`.
+    pub sk: u64,
+    /// As `LimitSet::began_ns`.
+    pub began_ns: u64,
+    /// As `LimitSet::from`.
+    pub from: u32,
+    /// As `LimitSet::asked`.
+    pub asked: i32,
+    /// As `LimitSet::optname`.
+    pub optname: u32,
+    /// As `LimitSet::level`.
+    pub level: u16,
+    /// As `LimitSet::what`.
+    pub what: u8,
+    /// As `LimitSet::flags`.
+    pub flags: u8,
+}
+
+const _: () = assert!(size_of::<OptCall>() == 32);
+
+/// Of which socket and kind a `Pressure` was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureKey {
+    /// `SockState::id`; 0 for all that are not traced.
+    pub id: u64,
+    /// `PRESSURE_*`.
+    pub kind: u64,
+}
+
+const _: () = assert!(size_of::<PressureKey>() == 16);
+
+/// When it was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PressureMark {
+    /// `CLOCK_MONOTONIC` nanoseconds.
+    pub sent_ns: u64,
+    /// Occurrences since then.
+    pub waiting: u64,
+}
+
+const _: () = assert!(size_of::<PressureMark>() == 16);
 
 /// The audit's result, per CPU: live counters compared with the last observed ones.
 #[repr(C)]

@@ -82,4 +82,20 @@ hooks! {
     FORK = 33, "sched_process_fork";
     /// Tracepoint `sched:sched_process_exit`.
     EXIT = 34, "sched_process_exit";
+    /// `sock_setsockopt`: options of `SOL_SOCKET`.
+    SOCK_SETSOCKOPT = 40, "sock_setsockopt";
+    /// `tcp_setsockopt`: options of `SOL_TCP`.
+    TCP_SETSOCKOPT = 41, "tcp_setsockopt";
+    /// Tracepoint `sock:sock_exceed_buf_limit`.
+    EXCEED_BUF_LIMIT = 42, "sock_exceed_buf_limit";
+    /// Tracepoint `sock:sock_rcvqueue_full`.
+    RCVQUEUE_FULL = 43, "sock_rcvqueue_full";
+    /// `tcp_enter_memory_pressure`, where it does enter.
+    ENTER_PRESSURE = 44, "tcp_enter_memory_pressure";
+    /// `tcp_prune_ofo_queue`.
+    PRUNE_OFO = 45, "tcp_prune_ofo_queue";
+    /// `tcp_collapse`.
+    COLLAPSE = 46, "tcp_collapse";
+    /// `proc_sys_write`: a sysctl is written.
+    SYSCTL_WRITE = 47, "proc_sys_write";
 }

@@ -44,5 +44,9 @@ mod pod {
         crate::TruesizeSum,
         crate::Pending,
         crate::AuditStats,
+        crate::PressureCounts,
+        crate::LimitSet,
+        crate::Pressure,
+        crate::SysctlWrite,
     );
 }

@@ -64,7 +64,7 @@ fn wakeup(s: *mut Stats, bytes: u64) -> u64 {
 }
 
 #[inline(always)]
-fn header(kind: u8, hook: u8, id: u64, now: u64) -> Header {
+pub fn header(kind: u8, hook: u8, id: u64, now: u64) -> Header {
     Header {
         t_ns: now,
         id,
@@ -133,6 +133,19 @@ pub fn lifecycle(st: &SockState, kind: u8, hook: u8, now: u64) {
         // SAFETY: as above.
         add(unsafe { &raw mut (*s).lost_closed }, 1);
     }
+}
+
+/// Sends a record that no account is kept of. Whether it fitted into the ring.
+#[inline(always)]
+pub fn send<T: 'static>(record: T) -> bool {
+    let Some(s) = stats() else { return false };
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        return false;
+    };
+    let to: &mut MaybeUninit<T> = &mut entry;
+    to.write(record);
+    entry.submit(wakeup(s, size_of::<T>() as u64));
+    true
 }
 
 /// Sends a process record. `comm` is taken from the current task where `own` is set.

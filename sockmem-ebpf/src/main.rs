@@ -7,6 +7,7 @@
 //! * `tier_fentry`: fentry/fexit, every change observed.
 //! * `tier_kprobe`: kprobes and kretprobes on the same functions.
 //! * `tier_tracepoint`: BTF tracepoints alone.
+//! * `limits`, `pressure`: who sets limits, and what happens where they are reached.
 //! * `common`: tracepoints that every tier uses (states, processes) and the iterators.
 //! * `audit`: test-only; compares live counters with the last observed ones.
 //! * `bench`: measuring only.
@@ -19,9 +20,11 @@ mod audit;
 mod bench;
 mod common;
 mod emit;
+mod limits;
 mod maps;
 mod memory;
 mod observe;
+mod pressure;
 mod tier_fentry;
 mod tier_kprobe;
 mod tier_tracepoint;

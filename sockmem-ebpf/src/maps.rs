@@ -6,7 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf, Stack},
 };
 use sockmem_common::{
-    AuditStats, BUCKETS, Entry, Layout, Owner, Pending, Settings, SockState, Stats, TruesizeSum,
+    AuditStats, BUCKETS, Entry, Layout, OptCall, Owner, Pending, PressureCounts, PressureKey,
+    PressureMark, Settings, SockState, Stats, TruesizeSum,
 };
 
 pub const NOEXIST: u64 = BPF_NOEXIST as u64;
@@ -131,6 +132,19 @@ pub static TRUESIZE_SUM: PerCpuArray<TruesizeSum> = PerCpuArray::with_max_entrie
 /// The audit's result.
 #[map]
 pub static AUDIT: PerCpuArray<AuditStats> = PerCpuArray::with_max_entries(1, 0);
+
+/// setsockopt calls under way, by thread (pid and tgid).
+#[map]
+pub static OPT_CALLS: LruHashMap<u64, OptCall> = LruHashMap::with_max_entries(1024, 0);
+
+/// When a `Pressure` of a socket and kind was last sent.
+#[map]
+pub static PRESSURE_MARKS: LruHashMap<PressureKey, PressureMark> =
+    LruHashMap::with_max_entries(2048, 0);
+
+/// All occurrences of pressure.
+#[map]
+pub static PRESSURE_COUNTS: PerCpuArray<PressureCounts> = PerCpuArray::with_max_entries(1, 0);
 
 /// Key of `LISTENERS`.
 #[repr(C)]

@@ -393,6 +393,21 @@ impl Window {
     }
 }
 
+/// The integer that lies at `address`; zero on a fault.
+#[inline(always)]
+pub fn at<T: Copy + Default>(address: u64) -> T {
+    let mut value = T::default();
+    // SAFETY: the helper writes size_of::<T>() bytes to `value`, zeroes on a fault.
+    unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        );
+    }
+    value
+}
+
 /// Copies `N` bytes from `base + off`; zeroes on a fault.
 #[inline(always)]
 pub fn copy<const N: usize>(base: u64, off: u32, to: &mut [u8; N]) {

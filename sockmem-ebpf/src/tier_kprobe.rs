@@ -43,22 +43,32 @@ macro_rules! register {
 }
 
 #[inline(always)]
-fn arg0(ctx: *mut c_void) -> u64 {
+pub fn arg0(ctx: *mut c_void) -> u64 {
     register!(ctx, 112, 0)
 }
 
 #[inline(always)]
-fn arg1(ctx: *mut c_void) -> u64 {
+pub fn arg1(ctx: *mut c_void) -> u64 {
     register!(ctx, 104, 8)
 }
 
 #[inline(always)]
-fn arg2(ctx: *mut c_void) -> u64 {
+pub fn arg2(ctx: *mut c_void) -> u64 {
     register!(ctx, 96, 16)
 }
 
 #[inline(always)]
-fn returned(ctx: *mut c_void) -> u64 {
+pub fn arg3(ctx: *mut c_void) -> u64 {
+    register!(ctx, 88, 24)
+}
+
+#[inline(always)]
+pub fn arg4(ctx: *mut c_void) -> u64 {
+    register!(ctx, 72, 32)
+}
+
+#[inline(always)]
+pub fn returned(ctx: *mut c_void) -> u64 {
     register!(ctx, 80, 0)
 }
 

@@ -7,8 +7,11 @@ use std::path::{Path, PathBuf};
 
 use sockmem::attach::PROGRAMS;
 use sockmem::facts::{Coverage, Loss};
+use sockmem::model::compare::{METRICS, Sums};
 use sockmem::model::{Config, Model, TruesizeCounts, synthetic};
+use sockmem::sinks::export::columns::{EVENTS, SOCKETS};
 use sockmem::sinks::fields::FIELDS;
+use sockmem::sinks::report::Cut;
 use sockmem::sinks::{HostFacts, json};
 use sockmem_common::{
     AuditStats, BUCKETS, Change, Counters, Layout, Settings, SockState, Stats, TruesizeSum,
@@ -144,11 +147,32 @@ fn report() -> serde_json::Value {
     serde_json::from_str(&line).expect("the report is JSON")
 }
 
+/// Documents of the commands that do not trace, as their tests have saved them.
+fn saved() -> Vec<serde_json::Value> {
+    ["snapshot", "statement"]
+        .iter()
+        .map(|sink| {
+            let name = format!(
+                "sockmem-user/src/sinks/{sink}/snapshots/sockmem__sinks__{sink}__tests__json.snap"
+            );
+            let text = read(&name);
+            let body = text
+                .splitn(3, "---\n")
+                .nth(2)
+                .expect("a header between lines");
+            serde_json::from_str(body).unwrap_or_else(|e| panic!("{name}: {e}"))
+        })
+        .collect()
+}
+
 /// Names of JSON members and of the ABI's fields.
 fn vocabulary() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     keys(&report(), &mut names);
     assert!(names.contains("resident_peak_bytes") && names.contains("recursion_misses"));
+    for document in saved() {
+        keys(&document, &mut names);
+    }
     names.extend(debug_fields(&Stats::default()));
     names.extend(debug_fields(&AuditStats::default()));
     names.extend(debug_fields(&SockState::default()));
@@ -156,8 +180,29 @@ fn vocabulary() -> BTreeSet<String> {
     names.extend(debug_fields(&Change::default()));
     names.extend(debug_fields(&Settings::default()));
     names.extend(Layout::NAMES.iter().map(|name| (*name).to_owned()));
+    names.extend(EVENTS.iter().map(|c| c.head.name.to_owned()));
+    names.extend(SOCKETS.iter().map(|c| c.head.name.to_owned()));
+    names.insert("end_mono_ns".to_owned());
     // Members that this report has none of: of a limit's change, of `--audit`, of queue-drain times.
     names.extend(["at_ns", "what", "from", "to", "cause", "audit", "drain_ns"].map(str::to_owned));
+    // Of documents about recordings.
+    names.extend(METRICS.map(str::to_owned));
+    names.extend(debug_fields(&Sums {
+        connections: 0,
+        payload_bytes: None,
+        duration_ns: 0,
+    }));
+    names.extend(debug_fields(&Cut {
+        why: String::new(),
+        known_ns: 0,
+    }));
+    // Of the same, and of events, of which this report has none either.
+    names.extend(
+        "how option asked by kind count held socket allocated_pages tcp_mem_pages direction \
+         lasted_ns name netns"
+            .split_whitespace()
+            .map(str::to_owned),
+    );
     names
 }
 
@@ -218,11 +263,26 @@ fn the_table_of_fields_is_the_documented_one() {
     }
     let names: BTreeSet<String> = vocabulary();
     for cell in first_column(&text, "JSON") {
-        let name = cell.trim_matches('`');
-        assert!(
-            names.contains(name) || FIELDS.iter().any(|f| f.json == name),
-            "docs/OUTPUT.md names {name}, which is in no document"
-        );
+        for name in cell.split(", ").map(|name| name.trim_matches('`')) {
+            assert!(
+                names.contains(name) || FIELDS.iter().any(|f| f.json == name),
+                "docs/OUTPUT.md names {name}, which is in no document"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_columns_of_exports_are_the_documented_ones() {
+    let text = read("docs/OUTPUT.md");
+    let events = EVENTS.iter().map(|c| (c.head, c.help));
+    // Fields of a socket have their own table.
+    let sockets = SOCKETS.iter().map(|c| (c.head, c.help));
+    let own = |name: &str| FIELDS.iter().all(|f| f.json != name && f.title != name);
+    for (head, help) in events.chain(sockets.filter(|(head, _)| own(head.name))) {
+        let help = help.trim_end_matches('.');
+        let row = format!("| `{}` | {} | {help} |", head.name, head.kind.name());
+        assert!(text.contains(&row), "docs/OUTPUT.md lacks the row\n{row}");
     }
 }
 
@@ -242,6 +302,24 @@ fn every_member_of_a_document_is_documented() {
             .keys()
         {
             assert!(words.contains(key), "docs/OUTPUT.md lacks {name}.{key}");
+        }
+    }
+}
+
+#[test]
+fn documents_without_a_trace_are_described() {
+    let words: BTreeSet<String> = quoted(&read("docs/OUTPUT.md")).into_iter().collect();
+    for document in saved() {
+        let members = document.as_object().expect("an object");
+        for name in members
+            .keys()
+            .filter(|n| !["schema", "unix_ns"].contains(&n.as_str()))
+        {
+            assert!(words.contains(name), "docs/OUTPUT.md lacks {name}");
+        }
+        let totals = members.get("totals").and_then(|t| t.as_object());
+        for name in totals.into_iter().flat_map(|t| t.keys()) {
+            assert!(words.contains(name), "docs/OUTPUT.md lacks totals.{name}");
         }
     }
 }
@@ -308,6 +386,16 @@ fn anchor(heading: &str) -> String {
         .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'))
         .map(|c| if c == ' ' { '-' } else { c })
         .collect()
+}
+
+#[test]
+fn the_keys_are_the_documented_ones() {
+    let table = sockmem::sinks::screen::keys::markdown();
+    let text = read("docs/LIVE.md");
+    assert!(
+        text.contains(&table),
+        "docs/LIVE.md lacks the table of keys:\n{table}"
+    );
 }
 
 #[test]

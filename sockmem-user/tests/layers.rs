@@ -32,6 +32,11 @@ const REPR_C: &[(&str, &str, &str)] = &[
         "Listener",
         "value of the same map",
     ),
+    (
+        "sockmem-ebpf/src/maps.rs",
+        "Slot",
+        "value of a map that user space never reads",
+    ),
 ];
 
 /// Where `register!` (offsets in `struct pt_regs`) may be used.

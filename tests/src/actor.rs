@@ -27,12 +27,25 @@ impl Actor {
     /// # Errors
     /// A [`Skip`] when the workload cannot run on this machine.
     pub(crate) fn start(cx: &Cx, name: &str) -> Result<Actor> {
+        Actor::start_with(cx, name, |_| {})
+    }
+
+    /// As `start`, with the command adjusted before it runs.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub(crate) fn start_with(
+        cx: &Cx,
+        name: &str,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Result<Actor> {
         let me = std::env::current_exe().context("own path")?;
         let mut command = Command::new(me);
         command.args(["workload", name]);
         if cx.host {
             command.arg("--host");
         }
+        adjust(&mut command);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

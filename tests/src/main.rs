@@ -9,6 +9,7 @@
 mod actor;
 mod bpf;
 mod case;
+mod command;
 mod net;
 mod oracle;
 mod trace;
@@ -69,6 +70,12 @@ fn play_workload(args: &[String]) -> Result<()> {
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|a| a == "command") {
+        return command::run(&args[1..]).unwrap_or_else(|e| {
+            eprintln!("sockmem-e2e command: {e:#}");
+            ExitCode::from(99)
+        });
+    }
     let outcome = if args.first().is_some_and(|a| a == "workload") {
         play_workload(&args[1..]).map(|()| true)
     } else {

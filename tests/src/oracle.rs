@@ -131,6 +131,26 @@ pub(crate) fn mem_info(fd: &impl AsFd) -> Result<MemInfo> {
     MemInfo::from_words(&words).context("SO_MEMINFO is short")
 }
 
+/// An option whose value is an `int` or a `u32`.
+pub(crate) fn option(fd: &impl AsFd, level: i32, name: i32) -> io::Result<u32> {
+    get_opt(fd.as_fd(), level, name)
+}
+
+/// A counter of the `TcpExt` lines in `/proc/net/netstat`.
+pub(crate) fn netstat(name: &str) -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/net/netstat")?;
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix("TcpExt:"));
+    let (names, numbers) = (lines.next(), lines.next());
+    let (names, numbers) = names.zip(numbers).context("netstat has no TcpExt")?;
+    let mut pairs = names.split_whitespace().zip(numbers.split_whitespace());
+    let (_, number) = pairs
+        .find(|(n, _)| *n == name)
+        .with_context(|| format!("netstat has no {name}"))?;
+    number
+        .parse()
+        .with_context(|| format!("{name} is {number}"))
+}
+
 /// `SO_ERROR`: takes the pending error.
 pub(crate) fn pending_error(fd: &impl AsFd) -> io::Result<i32> {
     get_opt(fd.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 
 use crate::tally::{Tally, e2e_summary, libtest_line};
-use crate::{ebpf, exec, paths, vm};
+use crate::{ebpf, exec, paths, python, vm};
 
 /// Seconds that one kernel may take: two guests may share two processors.
 const TIME_LIMIT: u64 = 30 * 60;
@@ -79,6 +79,9 @@ fn host_steps(steps: &mut Steps) {
     steps.run("lints of sockmem-ebpf", || check(&mut ebpf_clippy()));
     steps.run("unit tests", || unit_tests().map(Some));
     steps.run("committed eBPF object", || ebpf::check().map(|()| None));
+    steps.run("exported files, read by other programs", || {
+        python::exports(|command| counted(command, e2e_summary))
+    });
     steps.run("end-to-end tests on this kernel", host_e2e);
 }
 

@@ -10,6 +10,7 @@ mod exec;
 mod manifest;
 mod object;
 mod paths;
+mod python;
 mod setup;
 mod tally;
 mod vm;

@@ -32,6 +32,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("xz-utils", "their kernels' modules"),
     ("gzip", "their file system"),
     ("iproute2", "`ss`, which tests compare with"),
+    (
+        "python3-venv",
+        "the packages that exported files are read with",
+    ),
+    ("tmux", "the terminal that the full screen is tested on"),
 ];
 
 /// How to ask.

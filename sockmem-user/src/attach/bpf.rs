@@ -2,13 +2,13 @@
 //! to their end, and `bpf_prog_info.recursion_misses`.
 
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use aya::Pod;
 use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_prog_info};
 
 /// One bpf(2) call.
-fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
+pub(super) fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     // SAFETY: `attr` is a fully initialised bpf_attr, and the caller has filled in
     // the member that `cmd` reads with pointers that outlive the call.
     let rc = unsafe {
@@ -26,9 +26,15 @@ fn bpf(cmd: bpf_cmd, attr: &mut bpf_attr) -> io::Result<i64> {
     }
 }
 
-fn zeroed() -> bpf_attr {
+pub(super) fn zeroed() -> bpf_attr {
     // SAFETY: bpf_attr is a union of plain integers; all zeroes is a valid value.
     unsafe { std::mem::zeroed() }
+}
+
+/// Takes ownership of a descriptor that bpf(2) returned.
+pub(super) fn owned(fd: i64) -> OwnedFd {
+    // SAFETY: the kernel has just given this descriptor to us alone.
+    unsafe { OwnedFd::from_raw_fd(fd as i32) }
 }
 
 /// Copies elements `from..` of an array map into `values`, as many as there is room for.

@@ -253,7 +253,7 @@ fn wanted(spec: &ProgramSpec, tier: Tier, options: &Options) -> bool {
 fn present(spec: &ProgramSpec, btf: &kernel::Btf) -> Result<(), String> {
     match spec.kind {
         Kind::TpBtf if btf.find_tracepoint(spec.hook).is_err() => Err("no such tracepoint".into()),
-        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe => {
+        Kind::Fentry | Kind::Fexit | Kind::Kprobe | Kind::Kretprobe | Kind::Return => {
             let prototype = btf.find_func(spec.hook).map_err(|e| e.to_string())?;
             let params = prototype.params.len();
             match spec.params {
@@ -313,7 +313,7 @@ fn load_one(ebpf: &mut Ebpf, name: &str, spec: &ProgramSpec, btf: &Btf) -> Resul
         (Kind::TpBtf, Program::BtfTracePoint(p)) => p.load(spec.hook, btf),
         (Kind::Iter, Program::Iter(p)) => p.load(spec.hook, btf),
         (Kind::Run, Program::RawTracePoint(p)) => p.load(),
-        (Kind::Kprobe | Kind::Kretprobe, Program::KProbe(p)) => p.load(),
+        (Kind::Kprobe | Kind::Kretprobe | Kind::Return, Program::KProbe(p)) => p.load(),
         _ => Err(ProgramError::UnexpectedProgramType),
     };
     match done {

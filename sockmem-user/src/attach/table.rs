@@ -20,6 +20,8 @@ pub enum Kind {
     Kprobe,
     /// At return of a function; the entry probe `kp_enter` is attached with it.
     Kretprobe,
+    /// At return of a function, of which another program of the table keeps the arguments.
+    Return,
     /// A BPF iterator: run on demand.
     Iter,
     /// Attached to nothing: run on demand.
@@ -39,6 +41,10 @@ pub enum Group {
     Truesize,
     /// Who owns a socket; processes.
     Ownership,
+    /// Who changes a limit.
+    Limits,
+    /// What happens where a limit is reached.
+    Pressure,
     /// Reading sockets on demand.
     Scan,
     /// The test-only audit.
@@ -82,6 +88,9 @@ pub struct ProgramSpec {
 const FENTRY: &[Tier] = &[Tier::Fentry];
 const KPROBE: &[Tier] = &[Tier::Kprobe];
 const TRACEPOINT: &[Tier] = &[Tier::Tracepoint];
+/// The tiers with a hook after every change. What is rare, and what fentry cannot take on every
+/// kernel, is a kprobe in both.
+const EXACT: &[Tier] = &[Tier::Fentry, Tier::Kprobe];
 const ALL: &[Tier] = &[];
 
 const fn p(
@@ -114,8 +123,8 @@ const fn with_params(mut spec: ProgramSpec, n: usize) -> ProgramSpec {
     spec
 }
 
-use Group::{Audit, Backlog, Core, Ownership, Scan, Truesize, WmemAlloc};
-use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Run, TpBtf};
+use Group::{Audit, Backlog, Core, Limits, Ownership, Pressure, Scan, Truesize, WmemAlloc};
+use Kind::{Fentry, Fexit, Iter, Kprobe, Kretprobe, Return, Run, TpBtf};
 use Need::{Either, Optional, Required};
 
 const NO_REAP: Need = Optional("partial reclaim by the delayed-ACK timer (kernels before 6.0)");
@@ -125,6 +134,12 @@ const NO_PARENT: Need =
     Optional("which of several listeners on one port a new connection belongs to");
 const NO_RX_SIZE: Need = Optional("received skbs in the truesize histogram");
 const NO_SPLICE: Need = Optional("reads by splice until the next sample");
+const NO_SET: Need = Optional("who set a socket's limit, by which option and to what");
+const NO_EXCEED: Need = Optional("charges that TCP's memory limits refused");
+const NO_RCVQUEUE: Need = Optional("datagrams dropped at a full receive queue");
+const NO_ENTER: Need = Optional("when TCP enters memory pressure: it is sampled");
+const NO_PRUNE: Need = Optional("whose receive queue is pruned or collapsed: it is sampled");
+const NO_WRITER: Need = Optional("who writes a sysctl");
 const AUDIT: Need = Optional("audit");
 
 /// Every program, in the order in which they are attached: first those of one tier, so that a
@@ -188,6 +203,17 @@ pub const PROGRAMS: &[ProgramSpec] = &[
     p("tp_exit", "sched_process_exit", TpBtf, ALL, Ownership, Optional("the ends of children")),
     p("it_baseline", "tcp", Iter, ALL, Scan, Required),
     p("rt_run", "on demand", Run, ALL, Scan, Required),
+    p("tp_exceed_buf", "sock_exceed_buf_limit", TpBtf, ALL, Pressure, NO_EXCEED),
+    p("tp_rcvqueue", "sock_rcvqueue_full", TpBtf, ALL, Pressure, NO_RCVQUEUE),
+    // Rare calls: kprobes in both tiers with hooks after every change.
+    p("kr_set_opt", "sock_setsockopt", Return, EXACT, Limits, NO_SET),
+    p("kp_sock_opt", "sock_setsockopt", Kprobe, EXACT, Limits, NO_SET),
+    p("kr_set_opt", "tcp_setsockopt", Return, EXACT, Limits, NO_SET),
+    p("kp_tcp_opt", "tcp_setsockopt", Kprobe, EXACT, Limits, NO_SET),
+    p("kp_sysctl", "proc_sys_write", Kprobe, EXACT, Limits, NO_WRITER),
+    p("kp_enter_press", "tcp_enter_memory_pressure", Kprobe, EXACT, Pressure, NO_ENTER),
+    p("kp_prune_ofo", "tcp_prune_ofo_queue", Kprobe, EXACT, Pressure, NO_PRUNE),
+    p("kp_collapse", "tcp_collapse", Kprobe, EXACT, Pressure, NO_PRUNE),
     // Test-only.
     p("au_release_in", "tcp_release_cb", Fentry, ALL, Audit, AUDIT),
     p("au_release_out", "tcp_release_cb", Fexit, ALL, Audit, AUDIT),

@@ -7,7 +7,8 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::{Program, ProgramFd};
 use sockmem_common::{
-    AuditStats, BUCKETS, Owner, STATE_CLOSED, Settings, SockState, Stats, TruesizeSum,
+    AuditStats, BUCKETS, Owner, PressureCounts, STATE_CLOSED, Settings, SockState, Stats,
+    TruesizeSum,
 };
 
 use super::bpf;
@@ -57,6 +58,7 @@ pub struct Trace {
     stats: PerCpuArray<MapData, Stats>,
     truesize: PerCpuArray<MapData, u64>,
     truesize_sum: PerCpuArray<MapData, TruesizeSum>,
+    pressure: PerCpuArray<MapData, PressureCounts>,
     audit: PerCpuArray<MapData, AuditStats>,
     // Last, so that maps outlive the programs' detaching in drop order of no consequence.
     ebpf: Ebpf,
@@ -103,6 +105,7 @@ impl Trace {
             stats: take(&mut ebpf, "STATS")?,
             truesize: take(&mut ebpf, "TRUESIZE")?,
             truesize_sum: take(&mut ebpf, "TRUESIZE_SUM")?,
+            pressure: take(&mut ebpf, "PRESSURE_COUNTS")?,
             audit: take(&mut ebpf, "AUDIT")?,
             states,
             ebpf,
@@ -265,6 +268,21 @@ impl Trace {
             buckets[(index % BUCKETS) as usize] += n;
         }
         Ok(buckets)
+    }
+
+    /// How often a limit was run into, over all CPUs.
+    ///
+    /// # Errors
+    /// Of the map.
+    pub fn pressure(&self) -> Result<PressureCounts, MapError> {
+        let mut sum = PressureCounts::default();
+        for c in self.pressure.get(&0, 0)?.iter() {
+            for (total, n) in sum.seen.iter_mut().zip(c.seen) {
+                *total += n;
+            }
+            sum.lost += c.lost;
+        }
+        Ok(sum)
     }
 
     /// The audit's result, over all CPUs.

@@ -1,7 +1,8 @@
-//! The command line: `sockmem-trace [live] TARGET …` and `sockmem-trace doctor`.
+//! The command line: `sockmem-trace [live] TARGET …` and the other commands.
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -9,7 +10,18 @@ use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
 };
 
+mod inspect;
+
+pub use inspect::{GroupBy, InspectKinds, SnapshotArgs, SnapshotFormat, WhereArgs};
+
+use super::check::{self, CheckArgs};
+use super::diff::{self, DiffArgs};
 use super::exit::Exit;
+use super::export::{self, ExportArgs};
+use super::manual::{CompletionsArgs, ManArgs};
+use super::record::{self, RecordArgs};
+use super::replay::{self, ReplayArgs};
+use super::report::{self, ReportArgs};
 use super::target::Target;
 use super::units;
 use crate::model::Tier;
@@ -46,8 +58,28 @@ struct Cli {
 enum Command {
     /// Traces sockets and shows what they hold, interval by interval; then the answer
     Live(Box<LiveArgs>),
+    /// Records a trace into a file, for reports later or elsewhere
+    Record(Box<RecordArgs>),
+    /// Shows a recording as live shows a trace, at any speed
+    Replay(Box<ReplayArgs>),
+    /// Writes a recording in a format of other tools: CSV, JSON, Perfetto, Parquet
+    Export(ExportArgs),
+    /// Says what a recording tells: the answer first, then what it rests on
+    Report(ReportArgs),
+    /// Compares two recordings: was the load the same, and is less memory held?
+    Diff(DiffArgs),
+    /// Holds a recording against limits, for CI
+    Check(Box<CheckArgs>),
+    /// Where the memory of sockets is reported: the accounts, from payload to MemFree
+    Where(Box<WhereArgs>),
+    /// One reading of every socket, with its owner; no tracing
+    Snapshot(Box<SnapshotArgs>),
     /// Says what this host allows, what is missing and how to fix it
     Doctor(DoctorArgs),
+    /// Prints what a shell needs to complete commands and options
+    Completions(CompletionsArgs),
+    /// Prints the manual page
+    Man(ManArgs),
 }
 
 /// Options that every command has.
@@ -127,15 +159,15 @@ impl TierChoice {
     }
 }
 
-/// Arguments of `live`.
+/// Options of every command that traces.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct LiveArgs {
+pub struct TraceArgs {
     /// Which sockets.
     #[command(flatten)]
     pub target: Target,
     #[command(flatten)]
     kinds: Kinds,
-    /// Time between two pictures
+    /// Time between two readings of all sockets; `live` shows a picture after each
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval, help_heading = "Trace")]
     pub interval: Duration,
     /// Ends the trace after this time; without it, Ctrl-C does
@@ -168,7 +200,18 @@ pub struct LiveArgs {
     /// Compares live counters with the last observed ones at every lock, and counts misses
     #[arg(long, hide = true)]
     pub audit: bool,
-    /// Lines of text instead of the full screen
+}
+
+/// Arguments of `live`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct LiveArgs {
+    /// What is traced and how.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// Records what is shown, too: the report of FILE is this trace's own last one
+    #[arg(long, value_name = "FILE", help_heading = "Trace")]
+    pub record: Option<PathBuf>,
+    /// Lines of text instead of the full screen, which a terminal gets otherwise
     #[arg(long, help_heading = "Output")]
     pub plain: bool,
     /// Every socket in the table, not only those that hold most
@@ -182,7 +225,7 @@ pub struct LiveArgs {
     pub output: Output,
 }
 
-impl LiveArgs {
+impl TraceArgs {
     /// `Settings::coalesce_ns`: 0 where every change is to be sent.
     #[must_use]
     pub fn coalesce_ns(&self) -> u64 {
@@ -224,14 +267,34 @@ pub struct DoctorArgs {
 }
 
 /// What to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Invocation {
     /// Trace and show.
     Live(Box<LiveArgs>),
+    /// Trace into a file.
+    Record(Box<RecordArgs>),
+    /// Show a recording.
+    Replay(Box<ReplayArgs>),
+    /// Write a recording in another format.
+    Export(ExportArgs),
+    /// Report a recording.
+    Report(ReportArgs),
+    /// Compare two recordings.
+    Diff(DiffArgs),
+    /// Hold a recording against limits.
+    Check(Box<CheckArgs>),
     /// Print `plain::explain()`.
     Explain,
+    /// Say where the memory is.
+    Where(Box<WhereArgs>),
+    /// Read every socket once.
+    Snapshot(Box<SnapshotArgs>),
     /// Look at the host.
     Doctor(DoctorArgs),
+    /// Print a shell's completions.
+    Completions(CompletionsArgs),
+    /// Print or write manual pages.
+    Man(ManArgs),
 }
 
 /// Nothing to do but to print this and end: help, version, or what is wrong with the arguments.
@@ -270,12 +333,30 @@ where
         .map_err(|e| stop(&e))?;
     match cli.command {
         Some(Command::Doctor(args)) => Ok(Invocation::Doctor(args)),
+        Some(Command::Report(args)) => Ok(Invocation::Report(args)),
+        Some(Command::Diff(args)) => Ok(Invocation::Diff(args)),
+        Some(Command::Check(args)) => Ok(Invocation::Check(args)),
+        Some(Command::Where(args)) => Ok(Invocation::Where(args)),
+        Some(Command::Snapshot(args)) => Ok(Invocation::Snapshot(args)),
+        Some(Command::Completions(args)) => Ok(Invocation::Completions(args)),
+        Some(Command::Man(args)) => Ok(Invocation::Man(args)),
         Some(Command::Live(args)) => {
             // Errors name the usage of the command that was meant.
             let live = command.find_subcommand_mut("live").cloned();
-            check(*args, &mut live.unwrap_or(command))
+            check_live(*args, &mut live.unwrap_or(command))
         }
-        None => check(cli.live, &mut command),
+        Some(Command::Record(args)) => {
+            let record = command.find_subcommand_mut("record").cloned();
+            check_trace(
+                &args.trace,
+                args.command.is_empty(),
+                &mut record.unwrap_or(command),
+            )?;
+            Ok(Invocation::Record(args))
+        }
+        Some(Command::Replay(args)) => Ok(Invocation::Replay(args)),
+        Some(Command::Export(args)) => Ok(Invocation::Export(args)),
+        None => check_live(cli.live, &mut command),
     }
 }
 
@@ -292,7 +373,27 @@ pub fn command() -> clap::Command {
                 .after_help(SHORT_EXAMPLES)
                 .after_long_help(live_help)
         })
+        .mut_subcommand("record", |c| {
+            c.override_usage(record::USAGE)
+                .after_help(record::SHORT_EXAMPLES)
+                .after_long_help(record::NOTES)
+        })
+        .mut_subcommand("replay", |c| {
+            c.after_help(replay::SHORT_EXAMPLES)
+                .after_long_help(replay::NOTES)
+        })
+        .mut_subcommand("export", |c| {
+            c.after_help(export::SHORT_EXAMPLES)
+                .after_long_help(export::NOTES)
+        })
+        .mut_subcommand("report", |c| c.after_help(report::NOTES))
+        .mut_subcommand("diff", |c| c.after_help(diff::NOTES))
+        .mut_subcommand("check", |c| c.after_help(check::NOTES))
         .mut_subcommand("doctor", |c| c.after_help(DOCTOR_NOTES))
+        .mut_subcommand("where", |c| c.after_help(WHERE_NOTES))
+        .mut_subcommand("snapshot", |c| c.after_help(SNAPSHOT_NOTES))
+        .mut_subcommand("completions", |c| c.after_help(COMPLETIONS_EXAMPLE))
+        .mut_subcommand("man", |c| c.after_help(MAN_EXAMPLE))
 }
 
 const SHORT_EXAMPLES: &str = "\
@@ -312,10 +413,31 @@ Sizes: 4096, 64KiB, 2M (= 2MiB). Times: 250us, 1500ms, 10s, 5m, 1h.
 Exit status: 0 done, also after Ctrl-C; 2 wrong usage, or a host that cannot do it.
 What this host allows: sudo sockmem-trace doctor";
 
+const WHERE_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace where                     the whole host
+  sudo sockmem-trace where --pid 4242          beginning with one process
+  sockmem-trace where --explain                what each step means
+Needs no eBPF, and no root for most of it; what cannot be read is `-`, and why is said.";
+
+const SNAPSHOT_NOTES: &str = "\
+Examples:
+  sudo sockmem-trace snapshot --top 20                   what holds most
+  sudo sockmem-trace snapshot --group process            who holds most
+  sudo sockmem-trace snapshot --port 443 --format csv    for a spreadsheet
+  sockmem-trace snapshot --explain                       what each field means
+Needs no eBPF. Without root, owners of other users' sockets and other network namespaces are not known.";
+
 const DOCTOR_NOTES: &str = "\
 Example: sudo sockmem-trace doctor
 Exit status: 0 a trace would work (perhaps with less than exact counters: see the rows marked
 warn); 2 it would not (see the rows marked fail).";
+
+const COMPLETIONS_EXAMPLE: &str = "\
+Example: sockmem-trace completions bash | sudo tee /etc/bash_completion.d/sockmem-trace";
+
+const MAN_EXAMPLE: &str = "\
+Example: sockmem-trace man | man -l -";
 
 const NO_TARGET: &str = "\
 no target: which sockets are to be traced? Name at least one of
@@ -327,11 +449,20 @@ no target: which sockets are to be traced? Name at least one of
   --all                   every TCP socket of this host
 for example: sudo sockmem-trace --pid 4242";
 
-/// What clap cannot check.
-fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop> {
+fn check_live(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop> {
     if args.explain {
         return Ok(Invocation::Explain);
     }
+    check_trace(&args.trace, true, command)?;
+    Ok(Invocation::Live(Box::new(args)))
+}
+
+/// What clap cannot check. With a command to run a target need not be named.
+fn check_trace(
+    args: &TraceArgs,
+    needs_target: bool,
+    command: &mut clap::Command,
+) -> Result<(), Stop> {
     let mut wrong = |message: &str| Err(stop(&command.error(ErrorKind::ValueValidation, message)));
     for (given, flag, what) in [
         (args.kinds.udp, "--udp", "UDP"),
@@ -344,7 +475,7 @@ fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop
         }
     }
     let target = &args.target;
-    if target.is_empty() {
+    if needs_target && target.is_empty() {
         return wrong(NO_TARGET);
     }
     let processes = [
@@ -352,13 +483,13 @@ fn check(args: LiveArgs, command: &mut clap::Command) -> Result<Invocation, Stop
         target.comms.is_empty(),
         target.cgroups.is_empty(),
     ];
-    if target.follow && processes.iter().all(|none| *none) {
+    if needs_target && target.follow && processes.iter().all(|none| *none) {
         return wrong(
             "--follow traces the children of processes, and none is named; add --pid PID, \
              --comm NAME or --cgroup PATH",
         );
     }
-    Ok(Invocation::Live(Box::new(args)))
+    Ok(())
 }
 
 fn stop(error: &clap::Error) -> Stop {
@@ -382,7 +513,7 @@ fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-fn parse_interval(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_positive(text)?;
     if interval < MIN_INTERVAL {
         let least = units::format_duration(MIN_INTERVAL);

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 
 use super::args::{DoctorArgs, Format};
 use super::exit::Exit;
-use super::live;
 use super::run::host_facts;
+use super::{live, trace};
 use crate::attach::{self, Options};
 use crate::facts::Tier;
 use crate::host::facts::Facts;
@@ -87,7 +87,7 @@ fn try_tier(tier: Tier, diagnosis: &mut Diagnosis) -> Row {
         tier: Some(tier),
         max_sockets: 16,
         ring_bytes: 4096,
-        ..live::default_options()
+        ..trace::default_options()
     };
     match attach::attach(&options) {
         Ok(trace) => {

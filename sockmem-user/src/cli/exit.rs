@@ -11,6 +11,8 @@ pub enum Exit {
     Exceeded,
     /// Wrong usage, unreadable input, or a host that cannot do it.
     Failed,
+    /// The status of the command that was run.
+    Passed(u8),
 }
 
 impl Exit {
@@ -21,6 +23,7 @@ impl Exit {
             Exit::Done => 0,
             Exit::Exceeded => 1,
             Exit::Failed => 2,
+            Exit::Passed(code) => code,
         }
     }
 }

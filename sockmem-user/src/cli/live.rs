@@ -1,57 +1,24 @@
-//! `live`: the run loop of a trace.
+//! `live`: a trace as it goes, and its answer at the end.
 
-use std::future::pending;
+use std::future::{Future, pending};
 use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
+use std::pin::Pin;
 
-use anyhow::{Context, bail};
-use sockmem_common::{AuditStats, SET_ALL, SET_FOLLOW, SET_PORTS, Settings};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use anyhow::Context;
+use sockmem_common::AuditStats;
 
-use super::args::{Format, LEAST_MAX_SOCKETS, LiveArgs, Output};
+use super::args::{Format, LiveArgs, Output};
 use super::exit::Exit;
-use super::run::{host_facts, tracing_refused};
-use super::session::Session;
-use crate::attach::Options;
-use crate::collect::Spec;
-use crate::host::sockstat::Sums;
-use crate::model::View;
+use super::face::Face;
+use super::record;
+use super::run::host_facts;
+use super::session::{Session, Taps};
+use super::trace::{self, Job, Sink, Wish};
+use crate::host::clock;
+use crate::model::{Detail, Model, SocketView, View};
 use crate::sinks::look::{Look, utf8_locale};
 use crate::sinks::plain::{self, DEFAULT_ROWS, Plain};
 use crate::sinks::{HostFacts, json};
-
-/// How often waiting records are looked for when the kernel has not called. The kernel calls
-/// for `WAKEUP_BYTES` and for the end of a process, and every picture begins with a look: this
-/// is for pictures far between, and for kernels that do not tell the end of a process.
-const TICK: Duration = Duration::from_secs(1);
-/// Bytes of records on one CPU after which the kernel calls.
-const WAKEUP_BYTES: u32 = 64 << 10;
-
-/// Options of a trace that nothing was asked of.
-pub(super) fn default_options() -> Options {
-    Options {
-        tier: None,
-        settings: Settings {
-            idle_after_ns: 1_000_000_000,
-            coalesce_ns: 100_000_000,
-            flags: 0,
-            self_tgid: std::process::id(),
-            wakeup_bytes: WAKEUP_BYTES,
-            resync_quiet_ns: 0,
-            tcp_sock_type: 0,
-            reserved: 0,
-        },
-        max_sockets: LEAST_MAX_SOCKETS,
-        ring_bytes: super::args::DEFAULT_RING_SIZE,
-        truesize: true,
-        audit: false,
-        bench: false,
-        object: std::env::var_os("SOCKMEM_BPF_OBJECT").map(Into::into),
-    }
-}
 
 /// Width, character set and colour of what goes to stdout.
 pub(super) fn look(output: &Output, terminal: bool) -> Look {
@@ -77,227 +44,216 @@ fn terminal_width() -> Option<usize> {
 
 /// Runs a trace until it is interrupted, its time is up, or its processes have ended.
 pub(super) fn run(args: &LiveArgs) -> anyhow::Result<Exit> {
-    // Before the host's abilities: a wrong pid is the likelier mistake, and needs no privilege.
-    for pid in &args.target.pids {
-        let procfs = crate::host::procfs::Procfs::default();
-        if !procfs.exists(*pid) {
-            return Err(crate::host::procfs::ProcError::Gone(*pid).into());
-        }
+    trace::check(&args.trace)?;
+    let target = args.trace.target.describe();
+    let mut taps = Taps::shown();
+    if let Some(path) = &args.record {
+        taps.recorder = Some(record::maker(path, false, &target, None)?);
     }
-    if let Some(refused) = tracing_refused() {
-        bail!("{refused}");
-    }
-    raise_memlock();
-    init_log(args.output.verbose);
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the event loop")?
-        .block_on(trace(args))
-}
-
-/// Before 5.11 maps count as locked memory.
-fn raise_memlock() {
-    use nix::sys::resource::{Resource, rlim_t, setrlimit};
-    // Where it may not be raised, creating the maps fails and says so.
-    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, rlim_t::MAX, rlim_t::MAX);
-}
-
-fn options(args: &LiveArgs) -> Options {
-    let mut options = default_options();
-    options.tier = args.tier.tier();
-    options.settings.idle_after_ns = args.idle_after_ns();
-    options.settings.coalesce_ns = args.coalesce_ns();
-    if args.target.all {
-        options.settings.flags |= SET_ALL;
-    }
-    if args.target.follow {
-        options.settings.flags |= SET_FOLLOW;
-    }
-    if !args.target.ports.is_empty() {
-        options.settings.flags |= SET_PORTS;
-    }
-    options.max_sockets = args.max_sockets.unwrap_or_else(roomy);
-    options.ring_bytes = args.ring_size;
-    options.truesize = !args.no_truesize;
-    options.audit = args.audit;
-    options
-}
-
-/// Twice the TCP sockets that there are now, in whatever namespace and state.
-fn roomy() -> u32 {
-    let there = Sums::read().map_or(0, |sums| sums.v4.tcp.alloc);
-    u32::try_from(there.saturating_mul(2))
-        .unwrap_or(u32::MAX / 2)
-        .max(LEAST_MAX_SOCKETS)
-}
-
-fn spec(args: &LiveArgs) -> Spec {
-    let target = &args.target;
-    Spec {
-        pids: target.pids.clone(),
-        comms: target.comms.clone(),
-        cgroups: target.cgroups.clone(),
-        ports: target.ports.clone(),
-        listeners: target.listeners.iter().map(|l| (l.addr, l.port)).collect(),
-        all: target.all,
-        follow: target.follow,
-    }
-}
-
-async fn trace(args: &LiveArgs) -> anyhow::Result<Exit> {
-    // Before attaching, so that an early Ctrl-C ends the trace and not the process.
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut resized = signal(SignalKind::window_change()).context("listening for SIGWINCH")?;
-    let mut session = Session::start(spec(args), &options(args))?;
-    let mut out = Printer::new(args);
-    if args.output.verbose > 0 {
-        log_programs(&mut session);
-    }
-    for note in &session.trace.notes {
-        eprintln!("sockmem-trace: not available on this kernel: {note}");
-    }
-    eprintln!(
-        "sockmem-trace: tracing {} with {} hooks, {} (ready); Ctrl-C ends it with the answer",
-        crate::sinks::escape::escape(&args.target.describe(), false),
-        session.tier().name(),
-        crate::sinks::text::counted(session.sockets() as u64, "socket", "sockets"),
-    );
-    // SAFETY: the descriptor is the AsyncFd's own from here on: it stays open until that is
-    // dropped, and is not put to any other use.
-    let ring = unsafe { AsyncFd::register_with_interest(session.ring_fd()?, Interest::READABLE) }
-        .context("waiting for the ring buffer")?;
-    let mut ticks = interval_at(Instant::now() + TICK, TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut rounds = interval_at(Instant::now() + args.interval, args.interval);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let deadline = async {
-        match args.duration {
-            Some(duration) => sleep(duration).await,
-            None => pending().await,
-        }
+    let mut live = Live {
+        args,
+        face: None,
+        out: Printer::new(args),
     };
-    tokio::pin!(deadline);
-    let mut gone: Option<io::Error> = None;
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            () = &mut deadline => break,
-            _ = resized.recv() => out.resize(),
-            _ = rounds.tick() => {
-                session.round()?;
-                let audit = audit(args, &session)?;
-                if let Err(e) = out.interval(&session.view(), audit.as_ref()) {
-                    gone = Some(e);
-                    break;
-                }
-                if session.is_over() {
-                    break;
-                }
-            }
-            _ = ticks.tick() => {
-                session.drain();
-                session.reap();
-                if session.is_over() {
-                    break;
-                }
-            }
-            guard = ring.readable() => {
-                let more = session.drain();
-                if !more {
-                    guard.context("waiting for the ring buffer")?.clear_ready();
-                }
-            }
-        }
+    let job = Job {
+        args: &args.trace,
+        verbose: args.output.verbose,
+        command: None,
+        target,
+    };
+    let mut over = trace::run(job, taps, &mut live)?;
+    over.session.close_recording(over.end_ns)?;
+    // The answer goes where the shell is.
+    if live.face.take().is_some_and(|face| face.hung_up) {
+        return Ok(Exit::Done);
     }
-    if let Some(e) = gone {
-        return Err(e.into());
-    }
-    let view = session.finish()?;
-    let audit = audit(args, &session)?;
-    out.last(&view, audit.as_ref())?;
+    let picture = live.out.picture(&over.session, over.end_ns)?;
+    live.out.last(&picture)?;
     Ok(Exit::Done)
 }
 
-/// The audit's figures, where they were asked for.
-fn audit(args: &LiveArgs, session: &Session) -> anyhow::Result<Option<AuditStats>> {
-    let stats = args.audit.then(|| session.trace.audit());
-    stats.transpose().context("reading the audit")
+/// A trace's pictures: on the full screen where there is one, else printed.
+struct Live<'a> {
+    args: &'a LiveArgs,
+    face: Option<Face>,
+    out: Printer,
 }
 
-/// Lists the attached programs in the log.
-fn log_programs(session: &mut Session) {
-    for p in session.trace.programs() {
-        log::info!(
-            "{} on {}: id {}, {} bytes, {} instructions verified",
-            p.name,
-            p.hook,
-            p.id.map_or_else(|| "-".into(), |n| n.to_string()),
-            p.xlated_bytes.map_or_else(|| "-".into(), |n| n.to_string()),
-            p.verified_instructions
-                .map_or_else(|| "-".into(), |n| n.to_string()),
-        );
+impl Sink for Live<'_> {
+    fn started(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        self.face = Face::start(self.args, session)?;
+        Ok(())
+    }
+
+    fn wish(&mut self) -> Pin<Box<dyn Future<Output = anyhow::Result<Wish>> + '_>> {
+        match &mut self.face {
+            Some(face) => Box::pin(face.wish()),
+            None => Box::pin(pending()),
+        }
+    }
+
+    fn record(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        if let Some(face) = &mut self.face {
+            face.record(session);
+        }
+        Ok(())
+    }
+
+    fn recording_failed(&mut self, session: &mut Session, e: anyhow::Error) -> anyhow::Result<()> {
+        match &mut self.face {
+            Some(face) => {
+                face.recording_failed(session, &e);
+                Ok(())
+            }
+            None => Err(e),
+        }
+    }
+
+    fn round(&mut self, session: &Session) -> anyhow::Result<()> {
+        if let Some(face) = &self.face {
+            face.show(session);
+            return Ok(());
+        }
+        let picture = self.out.picture(session, clock::now_ns())?;
+        self.out.interval(&picture)
+    }
+
+    fn resized(&mut self) {
+        self.out.resized();
     }
 }
 
-/// Where the pictures go.
-struct Printer {
+/// A model at one moment, of a trace or of a recording.
+pub(super) struct Picture<'a> {
+    /// What is shown.
+    pub(super) model: &'a Model,
+    /// `CLOCK_MONOTONIC`.
+    pub(super) now_ns: u64,
+    /// `CLOCK_REALTIME`.
+    pub(super) now_unix_ns: u64,
+    /// Where it was asked for.
+    pub(super) audit: Option<AuditStats>,
+}
+
+impl Picture<'_> {
+    fn view(&self, detail: Detail) -> View {
+        self.model.view_with(self.now_ns, self.now_unix_ns, detail)
+    }
+
+    fn rows(&self) -> impl Iterator<Item = SocketView> {
+        self.model.rows(self.now_ns, Detail::LIVE)
+    }
+}
+
+/// Where the pictures go; those of a trace and those of a recording.
+pub(super) struct Printer {
     host: HostFacts,
     format: Format,
     plain: Plain,
+    /// As `plain::Options::rows`.
+    rows: Option<usize>,
     terminal: bool,
+    audit: bool,
 }
 
 impl Printer {
     fn new(args: &LiveArgs) -> Self {
-        let terminal = io::stdout().is_terminal();
-        let rows = (terminal && !args.all_sockets).then_some(DEFAULT_ROWS);
+        let target = args.trace.target.describe();
         Self {
-            host: host_facts(),
-            format: args.output.format,
-            plain: Plain::new(plain::Options {
-                target: args.target.describe(),
-                look: look(&args.output, terminal),
-                rows,
-            }),
-            terminal,
+            audit: args.trace.audit,
+            ..Self::of(host_facts(), target, &args.output, args.all_sockets)
         }
     }
 
-    fn resize(&mut self) {
+    /// Of `host`'s sockets: `target`, in words.
+    pub(super) fn of(host: HostFacts, target: String, output: &Output, all: bool) -> Self {
+        let terminal = io::stdout().is_terminal();
+        let rows = (terminal && !all).then_some(DEFAULT_ROWS);
+        Self {
+            host,
+            format: output.format,
+            plain: Plain::new(plain::Options {
+                target,
+                look: look(output, terminal),
+                rows,
+            }),
+            rows,
+            terminal,
+            audit: false,
+        }
+    }
+
+    /// The trace at `now_ns`.
+    fn picture<'a>(&self, session: &'a Session, now_ns: u64) -> anyhow::Result<Picture<'a>> {
+        let audit = self.audit.then(|| session.trace.audit());
+        Ok(Picture {
+            model: session.model().context("this trace is not shown")?,
+            now_ns,
+            now_unix_ns: session.unix_ns(now_ns),
+            audit: audit.transpose().context("reading the audit")?,
+        })
+    }
+
+    /// The terminal has another size.
+    pub(super) fn resized(&mut self) {
         if self.terminal {
             self.plain.resize(terminal_width());
         }
     }
 
-    fn interval(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
-        let mut out = io::BufWriter::new(io::stdout().lock());
-        match (self.format, audit) {
-            (Format::Json, Some(audit)) => {
-                let line = json::live_line(view, &self.host);
-                writeln!(out, "{}", with_audit(&line, audit, view))?;
-            }
-            (Format::Json, None) => json::write_live(view, &self.host, &mut out)?,
-            (Format::Text, _) => self.plain.interval(view, &mut out)?,
-        }
-        out.flush()
-    }
-
-    fn last(&mut self, view: &View, audit: Option<&AuditStats>) -> io::Result<()> {
+    /// One interval.
+    pub(super) fn interval(&mut self, picture: &Picture<'_>) -> anyhow::Result<()> {
+        let view = picture.view(match self.format {
+            // Its sockets are written one by one, and without their timelines.
+            Format::Json => Detail::SUMS,
+            Format::Text => Detail {
+                timelines: true,
+                most: self.rows,
+                ..Detail::LIVE
+            },
+        });
         let mut out = io::BufWriter::new(io::stdout().lock());
         match self.format {
-            Format::Json => {
-                let line = json::report_line(view, &self.host);
-                match audit {
-                    Some(audit) => writeln!(out, "{}", with_audit(&line, audit, view))?,
-                    None => writeln!(out, "{line}")?,
-                }
-            }
-            Format::Text => self.plain.summary(view, &mut out)?,
+            Format::Json => self.json(picture, &view, &mut out, |view, host, mut out| {
+                json::write_live_rows(view, || picture.rows(), host, &mut out)
+            })?,
+            Format::Text => self.plain.interval(&view, &mut out)?,
         }
-        out.flush()
+        Ok(out.flush()?)
+    }
+
+    /// The end: the answer.
+    pub(super) fn last(&mut self, picture: &Picture<'_>) -> anyhow::Result<()> {
+        let view = picture.view(Detail {
+            timelines: false,
+            most: (self.format == Format::Json).then_some(0),
+            ..Detail::FULL
+        });
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        match self.format {
+            Format::Json => self.json(picture, &view, &mut out, |view, host, mut out| {
+                json::write_report_rows(view, || picture.rows(), host, &mut out)
+            })?,
+            Format::Text => self.plain.summary(&view, &mut out)?,
+        }
+        Ok(out.flush()?)
+    }
+
+    /// A document, with the audit's figures where they were asked for.
+    fn json<W: Write>(
+        &self,
+        picture: &Picture<'_>,
+        view: &View,
+        out: &mut W,
+        write: impl Fn(&View, &HostFacts, &mut dyn Write) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(audit) = &picture.audit else {
+            return Ok(write(view, &self.host, out)?);
+        };
+        let mut line = Vec::new();
+        write(view, &self.host, &mut line)?;
+        let line = String::from_utf8(line).context("a document is text")?;
+        Ok(writeln!(out, "{}", with_audit(&line, audit, view))?)
     }
 }
 
@@ -314,32 +270,4 @@ fn with_audit(line: &str, audit: &AuditStats, view: &View) -> String {
     });
     let body = line.trim_end().strip_suffix('}').unwrap_or(line);
     format!("{body},\"audit\":{members}}}")
-}
-
-/// Diagnostics go to stderr, and only when asked for.
-fn init_log(verbose: u8) {
-    struct Stderr;
-    impl log::Log for Stderr {
-        fn enabled(&self, _: &log::Metadata<'_>) -> bool {
-            true
-        }
-        fn log(&self, record: &log::Record<'_>) {
-            let text = record.args().to_string();
-            eprintln!(
-                "sockmem-trace: {}: {}",
-                record.level().as_str().to_lowercase(),
-                crate::sinks::escape::escape(&text, false)
-            );
-        }
-        fn flush(&self) {}
-    }
-    static LOGGER: Stderr = Stderr;
-    let level = match verbose {
-        0 => log::LevelFilter::Off,
-        1 => log::LevelFilter::Info,
-        _ => log::LevelFilter::Debug,
-    };
-    if log::set_logger(&LOGGER).is_ok() {
-        log::set_max_level(level);
-    }
 }

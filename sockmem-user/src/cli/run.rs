@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::args::{self, Invocation};
 use super::exit::Exit;
-use super::{doctor, live};
+use super::{check, diff, doctor, export, inspect, live, manual, record, replay, report};
 use crate::host::facts::Facts;
 use crate::host::info::HostInfo;
 use crate::host::prerequisites;
@@ -24,7 +24,17 @@ where
             .map(|()| Exit::Done)
             .map_err(Into::into),
         Ok(Invocation::Doctor(args)) => doctor::run(&args),
+        Ok(Invocation::Where(args)) => inspect::account(&args),
+        Ok(Invocation::Snapshot(args)) => inspect::snapshot(&args),
         Ok(Invocation::Live(args)) => live::run(&args),
+        Ok(Invocation::Record(args)) => record::run(&args),
+        Ok(Invocation::Replay(args)) => replay::run(&args),
+        Ok(Invocation::Export(args)) => export::run(&args),
+        Ok(Invocation::Report(args)) => report::run(&args),
+        Ok(Invocation::Diff(args)) => diff::run(&args),
+        Ok(Invocation::Check(args)) => check::run(&args),
+        Ok(Invocation::Completions(args)) => manual::completions(&args),
+        Ok(Invocation::Man(args)) => manual::man(&args),
     };
     match result {
         Ok(exit) => exit,

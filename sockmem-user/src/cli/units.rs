@@ -21,6 +21,9 @@ pub enum UnitError {
     /// A fraction that is not a whole number of bytes or nanoseconds.
     #[error("`{0}` is not a whole number of {1}")]
     Fraction(String, &'static str),
+    /// A share that is none.
+    #[error("`{0}` is not a share; write for example 10%, 0.5% or 0")]
+    Share(String),
     /// Beyond what 64 bits hold.
     #[error("`{0}` is too large")]
     TooLarge(String),
@@ -98,6 +101,25 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         return Err(UnitError::Unit(unit.to_owned(), "ns, us, ms, s, m, h, d"));
     };
     scaled(text, number, *scale, DURATION_EXAMPLE, "nanoseconds").map(Duration::from_nanos)
+}
+
+/// A share of 1: `10%`, `0.5%`, `0`.
+///
+/// # Errors
+/// `UnitError`, which says what to write instead.
+pub fn parse_share(text: &str) -> Result<f64, UnitError> {
+    let wrong = || UnitError::Share(text.to_owned());
+    let number = match text.trim() {
+        // Of anything else it is not clear whether 0.1 or 10 is meant.
+        "0" => "0",
+        percent => percent.strip_suffix('%').ok_or_else(wrong)?.trim_end(),
+    };
+    let digits = |c: char| c.is_ascii_digit() || c == '.';
+    if !number.starts_with(|c: char| c.is_ascii_digit()) || !number.chars().all(digits) {
+        return Err(wrong());
+    }
+    let percent: f64 = number.parse().map_err(|_| wrong())?;
+    Ok(percent / 100.0)
 }
 
 /// Bytes in the largest unit that gives a whole number: `64KiB`, `4097`.
@@ -214,6 +236,16 @@ mod tests {
                 Ok(Duration::from_nanos(wanted)),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn shares() {
+        for (text, wanted) in [("0", 0.0), ("10%", 0.1), ("0.5 %", 0.005), ("250%", 2.5)] {
+            assert_eq!(parse_share(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "%", "10", "0.1", "-1%", "1e3%", "inf%", "1.2.3%", ".5%"] {
+            assert_eq!(parse_share(text), Err(UnitError::Share(text.to_owned())));
         }
     }
 

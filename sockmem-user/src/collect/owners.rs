@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner, SockState};
+use sockmem_common::{OWNER_LISTENER, OWNER_PROCESS, OWNER_UNKNOWN, Owner};
 
 use crate::attach::{AttachError, Trace};
 use crate::host::netns::{NetnsError, in_netns_of};
@@ -38,6 +38,15 @@ pub struct Spec {
     pub all: bool,
     /// Children of the traced processes too.
     pub follow: bool,
+}
+
+/// A traced socket that a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldBy {
+    /// The inode of its file.
+    pub inode: u64,
+    /// The process, as the programs know it.
+    pub tgid: u32,
 }
 
 /// Why the target cannot be followed.
@@ -77,6 +86,8 @@ pub struct Process {
     pub comm: Option<String>,
     /// Control group.
     pub cgroup: Option<String>,
+    /// Command line, the arguments joined by blanks, up to `procfs::CMDLINE_MOST` bytes.
+    pub cmdline: Option<String>,
     netns: u64,
     /// Sockets it holds that are not TCP, or that the kernel does not list: not asked for again.
     other_inodes: HashSet<u64>,
@@ -175,12 +186,21 @@ impl Owners {
             start: self.procfs.start_time(pid).ok(),
             comm: self.procfs.comm(pid).ok(),
             cgroup: self.procfs.cgroup_path(pid).ok(),
+            cmdline: self.procfs.cmdline(pid).ok().flatten(),
             netns: self.procfs.netns_inode(pid)?,
             other_inodes: HashSet::new(),
             pidfd,
         };
         self.processes.insert(pid, process);
         Ok(())
+    }
+
+    /// Reads name and command line of a traced process again.
+    pub fn relearn(&mut self, pid: u32) {
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.comm = self.procfs.comm(pid).ok();
+            process.cmdline = self.procfs.cmdline(pid).ok().flatten();
+        }
     }
 
     /// The traced processes that still run.
@@ -225,7 +245,8 @@ impl Owners {
     }
 
     /// The network namespaces concerned, each with a process that is in it.
-    fn namespaces(&self) -> BTreeMap<u64, u32> {
+    #[must_use]
+    pub fn namespaces(&self) -> BTreeMap<u64, u32> {
         let mut map: BTreeMap<u64, u32> = BTreeMap::new();
         let own = std::process::id();
         let everybody =
@@ -360,8 +381,9 @@ impl Owners {
     }
 
     /// Adopts sockets that a traced process holds and that the programs have not seen in use:
-    /// passed to it, or accepted while only sampled. `traced` are the states of a scan. Where the
-    /// kernel tells that the number of descriptors is the same, they are looked at in every fifth call.
+    /// passed to it, or accepted while only sampled. `traced` are those of the trace that a process
+    /// holds. Where the kernel tells that the number of descriptors is the same, they are looked at
+    /// in every fifth call.
     /// Finds new processes of the target's names and control groups. Returns the pids of new processes.
     ///
     /// # Errors
@@ -369,13 +391,13 @@ impl Owners {
     pub fn refresh(
         &mut self,
         trace: &mut Trace,
-        traced: &[SockState],
+        traced: Vec<HeldBy>,
     ) -> Result<Vec<u32>, OwnersError> {
         let new = self.find_more(false)?;
         for pid in &new {
             trace.add_target(*pid).map_err(|e| target_full(&e))?;
         }
-        if !self.may_have_changed(traced) {
+        if !self.may_have_changed(&traced) {
             return Ok(new);
         }
         let held: BTreeMap<u32, Vec<u64>> = self
@@ -385,20 +407,20 @@ impl Owners {
             .collect();
         // A socket is accounted for while its owner holds it still, or is none of these
         // processes; one that was passed on belongs to whoever of them has it now.
-        let known: HashSet<u64> = traced
-            .iter()
-            .filter(|s| s.owner_kind == OWNER_PROCESS)
-            .filter(|s| match held.get(&s.owner_tgid) {
+        let mut known: Vec<u64> = traced
+            .into_iter()
+            .filter(|s| match held.get(&s.tgid) {
                 Some(inodes) => inodes.binary_search(&s.inode).is_ok(),
-                None => !self.spec.pids.contains(&s.owner_tgid),
+                None => !self.spec.pids.contains(&s.tgid),
             })
             .map(|s| s.inode)
             .collect();
+        known.sort_unstable();
         let mut by_netns: BTreeMap<u64, (u32, HashMap<u64, u32>)> = BTreeMap::new();
         for (pid, inodes) in &held {
             let process = &self.processes[pid];
             for inode in inodes {
-                if !known.contains(inode) && !process.other_inodes.contains(inode) {
+                if known.binary_search(inode).is_err() && !process.other_inodes.contains(inode) {
                     let entry = by_netns.entry(process.netns);
                     entry
                         .or_insert_with(|| (*pid, HashMap::new()))
@@ -435,13 +457,15 @@ impl Owners {
     /// Whether descriptors are to be looked at again, some us each: not while processes have as
     /// many as before and the same sockets are traced, except now and then, because a socket that
     /// takes the place of another one leaves the number as it is.
-    fn may_have_changed(&mut self, traced: &[SockState]) -> bool {
+    fn may_have_changed(&mut self, traced: &[HeldBy]) -> bool {
         let count = |pid: &u32| (*pid, self.procfs.descriptors(*pid));
         let now = Fingerprint {
             descriptors: self.processes.keys().map(count).collect(),
             sockets: (
                 traced.len(),
-                traced.iter().fold(0, |sum: u64, s| sum.wrapping_add(s.id)),
+                traced
+                    .iter()
+                    .fold(0, |sum: u64, s| sum.wrapping_add(s.inode)),
             ),
         };
         let told = now.descriptors.iter().all(|(_, n)| n.is_some());

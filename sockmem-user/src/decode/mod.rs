@@ -3,8 +3,9 @@
 
 use bytes::Buf;
 use sockmem_common::{
-    Change, Counters, Header, Integral, KIND_CHANGE, KIND_CLOSE, KIND_EXIT, KIND_FORK, KIND_OPEN,
-    KIND_OWNER, Lifecycle, Process, REASONS, Seqs, SockState,
+    Change, Counters, Header, Integral, KIND_CHANGE, KIND_CLOSE, KIND_EXIT, KIND_FORK, KIND_LIMIT,
+    KIND_OPEN, KIND_OWNER, KIND_PRESSURE, KIND_SYSCTL, Lifecycle, LimitSet, Pressure, Process,
+    REASONS, Seqs, SockState, SysctlWrite,
 };
 
 /// A decoded record.
@@ -22,6 +23,27 @@ pub enum Record {
     Fork(Process),
     /// A traced process ended.
     Exit(Process),
+    /// A setsockopt call on a limit succeeded.
+    Limit(LimitSet),
+    /// The kernel ran into a limit.
+    Pressure(Pressure),
+    /// A sysctl is written.
+    Sysctl(SysctlWrite),
+}
+
+impl Record {
+    /// What, when, where.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        match self {
+            Record::Change(c) => &c.header,
+            Record::Open(l) | Record::Close(l) | Record::Owner(l) => &l.header,
+            Record::Fork(p) | Record::Exit(p) => &p.header,
+            Record::Limit(l) => &l.header,
+            Record::Pressure(p) => &p.header,
+            Record::Sysctl(w) => &w.header,
+        }
+    }
 }
 
 /// Why bytes are not a record.
@@ -61,6 +83,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         KIND_CHANGE => size_of::<Change>(),
         KIND_OPEN | KIND_CLOSE | KIND_OWNER => size_of::<Lifecycle>(),
         KIND_FORK | KIND_EXIT => size_of::<Process>(),
+        KIND_LIMIT => size_of::<LimitSet>(),
+        KIND_PRESSURE => size_of::<Pressure>(),
+        KIND_SYSCTL => size_of::<SysctlWrite>(),
         kind => return Err(DecodeError::Unknown(kind)),
     };
     if bytes.len() < need {
@@ -76,6 +101,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         KIND_CLOSE => Record::Close(lifecycle(header, &mut buf)),
         KIND_OWNER => Record::Owner(lifecycle(header, &mut buf)),
         KIND_FORK => Record::Fork(process(header, &mut buf)),
+        KIND_LIMIT => Record::Limit(limit(header, &mut buf)),
+        KIND_PRESSURE => Record::Pressure(pressure(header, &mut buf)),
+        KIND_SYSCTL => Record::Sysctl(sysctl(header, &mut buf)),
         _ => Record::Exit(process(header, &mut buf)),
     })
 }
@@ -200,6 +228,47 @@ fn process(header: Header, b: &mut &[u8]) -> Process {
         parent: b.get_u32_ne(),
         reserved: b.get_u32_ne(),
         comm: array(b),
+    }
+}
+
+fn limit(header: Header, b: &mut &[u8]) -> LimitSet {
+    LimitSet {
+        header,
+        began_ns: b.get_u64_ne(),
+        asked: b.get_i32_ne(),
+        from: b.get_u32_ne(),
+        to: b.get_u32_ne(),
+        tgid: b.get_u32_ne(),
+        what: b.get_u8(),
+        flags: b.get_u8(),
+        level: b.get_u16_ne(),
+        optname: b.get_u32_ne(),
+        comm: array(b),
+    }
+}
+
+fn pressure(header: Header, b: &mut &[u8]) -> Pressure {
+    Pressure {
+        header,
+        count: b.get_u64_ne(),
+        allocated: b.get_u64_ne(),
+        limits: [b.get_u64_ne(), b.get_u64_ne(), b.get_u64_ne()],
+        rmem_alloc: b.get_u32_ne(),
+        rcvbuf: b.get_u32_ne(),
+        kind: b.get_u8(),
+        flags: b.get_u8(),
+        direction: b.get_u8(),
+        reserved: array(b),
+    }
+}
+
+fn sysctl(header: Header, b: &mut &[u8]) -> SysctlWrite {
+    SysctlWrite {
+        header,
+        name: array(b),
+        comm: array(b),
+        netns: b.get_u32_ne(),
+        reserved: b.get_u32_ne(),
     }
 }
 

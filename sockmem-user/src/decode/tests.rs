@@ -40,6 +40,30 @@ fn state_is_decoded_as_it_lies_in_memory() {
 }
 
 #[test]
+fn limits_pressure_and_sysctls_are_decoded_as_they_lie_in_memory() {
+    fn plain<T: Pod>(bytes: &[u8]) -> T {
+        assert_eq!(bytes.len(), size_of::<T>());
+        // SAFETY: T is Pod and the slice has its size; the read is unaligned.
+        unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
+    }
+    let make = |kind: u8, size: usize| {
+        let body: Vec<u8> = (0..size - size_of::<Header>())
+            .map(|i| (i * 7 + 3) as u8)
+            .collect();
+        record(kind, Header::default(), &body)
+    };
+    let bytes = make(KIND_LIMIT, size_of::<LimitSet>());
+    assert_eq!(decode(&bytes), Ok(Record::Limit(plain(&bytes))));
+    assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    let bytes = make(KIND_PRESSURE, size_of::<Pressure>());
+    assert_eq!(decode(&bytes), Ok(Record::Pressure(plain(&bytes))));
+    assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    let bytes = make(KIND_SYSCTL, size_of::<SysctlWrite>());
+    assert_eq!(decode(&bytes), Ok(Record::Sysctl(plain(&bytes))));
+    assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+}
+
+#[test]
 fn short_and_unknown_records_are_errors() {
     assert_eq!(
         decode(&[0; 5]),

@@ -1,12 +1,83 @@
-//! Work in another process's network namespace.
+//! Network namespaces: which there are, and work in another one.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::panic;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+
+use super::procfs::Procfs;
+
+/// Where programs keep namespaces that need no process in them: iproute2's `ip netns`, docker's.
+const NAMED: [&str; 2] = ["/run/netns", "/run/docker/netns"];
+
+/// A network namespace, and a way in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Door {
+    /// That of a process.
+    Process(u32),
+    /// One that a file keeps alive.
+    File(PathBuf),
+}
+
+/// The network namespaces that these processes are in, by inode number, then those kept by
+/// files; and how many processes do not show theirs. One that only an open socket or
+/// descriptor keeps alive cannot be found.
+#[must_use]
+pub fn list(procfs: &Procfs, pids: &[u32]) -> (BTreeMap<u64, Door>, u32) {
+    let mut found = BTreeMap::new();
+    let mut denied = 0;
+    for pid in pids {
+        match procfs.netns_inode(*pid) {
+            Ok(inode) => {
+                found.entry(inode).or_insert(Door::Process(*pid));
+            }
+            Err(super::procfs::ProcError::Denied { .. }) => denied += 1,
+            // It has ended.
+            Err(_) => {}
+        }
+    }
+    for directory in NAMED {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            // A namespace that was taken down leaves an empty file of another file system.
+            if let Ok(metadata) = fs::metadata(entry.path())
+                && is_namespace(&entry.path())
+            {
+                found
+                    .entry(metadata.ino())
+                    .or_insert_with(|| Door::File(entry.path()));
+            }
+        }
+    }
+    (found, denied)
+}
+
+/// Whether the file is one of the kernel's namespace files (`NSFS_MAGIC`).
+fn is_namespace(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path)
+        .is_ok_and(|fs| fs.filesystem_type() == nix::sys::statfs::NSFS_MAGIC)
+}
+
+/// Runs `work` in the namespace behind `door`, as `in_netns_of`.
+///
+/// # Errors
+/// As `in_netns_of`.
+///
+/// # Panics
+/// If `work` does.
+pub fn in_netns<T: Send>(door: &Door, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    match door {
+        Door::Process(pid) => in_netns_of(*pid, work),
+        Door::File(path) => enter(path, work).map_err(|source| NetnsError::File {
+            path: path.clone(),
+            source,
+        }),
+    }
+}
 
 /// Why a network namespace could not be entered.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +92,17 @@ pub enum NetnsError {
     Denied {
         /// Whose namespace.
         pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// One that a file keeps alive.
+    #[error(
+        "entering the network namespace {} needs CAP_SYS_ADMIN: {source}; run it with sudo",
+        path.display()
+    )]
+    File {
+        /// Which.
+        path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
@@ -57,11 +139,15 @@ impl NetnsError {
 /// # Panics
 /// If `work` does.
 pub fn in_netns_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
-    let failed = |source| NetnsError::new(pid, source);
-    let target = File::open(format!("/proc/{pid}/ns/net")).map_err(failed)?;
+    enter(Path::new(&format!("/proc/{pid}/ns/net")), work)
+        .map_err(|source| NetnsError::new(pid, source))
+}
+
+fn enter<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let target = File::open(path)?;
     // Namespace files are equal when device and inode are (ioctl_ns(2), NOTES of namespaces(7)).
-    let own = std::fs::metadata("/proc/thread-self/ns/net").map_err(failed)?;
-    let there = target.metadata().map_err(failed)?;
+    let own = fs::metadata("/proc/thread-self/ns/net")?;
+    let there = target.metadata()?;
     if (own.dev(), own.ino()) == (there.dev(), there.ino()) {
         return Ok(work());
     }
@@ -73,8 +159,8 @@ pub fn in_netns_of<T: Send>(pid: u32, work: impl FnOnce() -> T + Send) -> Result
                 setns(&target, CloneFlags::CLONE_NEWNET)?;
                 Ok(work())
             });
-        match thread.map_err(failed)?.join() {
-            Ok(result) => result.map_err(failed),
+        match thread?.join() {
+            Ok(result) => result,
             Err(panicked) => panic::resume_unwind(panicked),
         }
     })

@@ -9,11 +9,11 @@ mod stat;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-pub use owners::SocketOwners;
+pub use fds::FdWalk;
 pub use stat::{Stat, parse_stat};
 
 /// Why something under `/proc/PID` could not be read.
@@ -46,6 +46,9 @@ pub enum ProcError {
         path: PathBuf,
     },
 }
+
+/// Bytes of a command line that are read.
+pub const CMDLINE_MOST: usize = 1024;
 
 /// What a process's resident memory is made of. Bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +156,31 @@ impl Procfs {
         // The kernel adds one newline; others belong to the name.
         let name = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         Ok(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// The command line, its arguments joined by blanks, at most `CMDLINE_MOST` bytes of it; `None`
+    /// where it has none (kernel threads, zombies).
+    ///
+    /// # Errors
+    /// `ProcError`.
+    pub fn cmdline(&self, pid: u32) -> Result<Option<String>, ProcError> {
+        let path = self.path(pid, "cmdline");
+        let mut bytes = Vec::new();
+        // It may be megabytes long.
+        fs::File::open(&path)
+            .and_then(|file| file.take(CMDLINE_MOST as u64).read_to_end(&mut bytes))
+            .map_err(|source| self.error(pid, path, source))?;
+        // Programs that write their title there leave zeroes behind it.
+        let mut arguments = bytes.as_slice();
+        while let Some(rest) = arguments.strip_suffix(b"\0") {
+            arguments = rest;
+        }
+        let joined: Vec<u8> = arguments
+            .iter()
+            .map(|b| if *b == 0 { b' ' } else { *b })
+            .collect();
+        let text = String::from_utf8_lossy(&joined).into_owned();
+        Ok((!text.is_empty()).then_some(text))
     }
 
     /// `/proc/PID/stat`.

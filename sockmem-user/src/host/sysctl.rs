@@ -62,6 +62,17 @@ impl Sysctls {
     }
 }
 
+/// One setting that is a number, by its path below `/proc/sys`; `None` where this kernel has none of
+/// that name, or does not show it.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
+    fs::read_to_string(Path::new("/proc/sys").join(name))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}
+
 /// Three numbers between blanks; `None` for anything else.
 #[must_use]
 pub fn parse_three(text: &str) -> Option<[u64; 3]> {

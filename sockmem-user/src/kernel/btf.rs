@@ -57,7 +57,7 @@ pub struct Btf {
     strings: Range<usize>,
     /// Position in `bytes` of the record of type `id`, at `id - 1`. Type 0 is `void`.
     records: Vec<u32>,
-    /// `hash(name) << 32 | id` of every named struct, union, typedef and function, ascending.
+    /// `hash(name) << 32 | id` of every named struct, union, typedef, function and variable, ascending.
     index: Vec<u64>,
 }
 
@@ -150,6 +150,14 @@ impl Btf {
     /// [`BtfError::NotFound`] where the kernel has no such typedef.
     pub fn find_typedef(&self, name: &str) -> Result<TypeId, BtfError> {
         self.find(Kind::Typedef, name)
+    }
+
+    /// The variable `name`. Before 7.x only per-CPU variables are listed (from 6.1).
+    ///
+    /// # Errors
+    /// [`BtfError::NotFound`] where the kernel lists no such variable.
+    pub fn find_var(&self, name: &str) -> Result<TypeId, BtfError> {
+        self.find(Kind::Var, name)
     }
 
     fn find(&self, kind: Kind, name: &str) -> Result<TypeId, BtfError> {

@@ -3,7 +3,7 @@
 //! (Debian's cloud kernels; 6.18 is another build). The offsets were read from
 //! those kernels' BTF with bpftool, not with the reader under test.
 
-use sockmem_common::Layout;
+use sockmem_common::{ABSENT, Layout};
 
 use super::btf::Btf;
 use super::btf::builder::{Builder, CONST, VOLATILE, at, bits};
@@ -27,7 +27,7 @@ pub(crate) struct Kernel {
 }
 
 macro_rules! layouts {
-    ($($name:ident: $a:literal $b:literal $c:literal $d:literal $e:literal;)*) => {
+    ($($name:ident: $a:tt $b:tt $c:tt $d:tt $e:tt;)*) => {
         const LAYOUTS: [Layout; 5] = [
             Layout { $($name: $a,)* },
             Layout { $($name: $b,)* },
@@ -61,14 +61,14 @@ layouts! {
     v6_rcv_saddr: 72 72 72 72 72;
     cookie: 88 88 88 88 88;
     net: 48 48 48 48 48;
-    net_inum: 136 144 136 176 280;
+    net_inum: 144 144 136 176 280;
     socket_ino: 192 192 192 192 192;
-    rcv_nxt: 1416 1424 1712 1664 1768;
-    copied_seq: 1420 1428 1520 1464 1504;
-    write_seq: 1804 1812 1636 1576 1668;
-    snd_una: 1460 1468 1720 1672 1776;
-    snd_nxt: 1428 1436 1716 1668 1772;
-    ofo_root: 1968 1976 1576 1520 1560;
+    rcv_nxt: 1424 1424 1712 1664 1768;
+    copied_seq: 1428 1428 1520 1464 1504;
+    write_seq: 1812 1812 1636 1576 1668;
+    snd_una: 1468 1468 1720 1672 1776;
+    snd_nxt: 1436 1436 1716 1668 1772;
+    ofo_root: 1976 1976 1576 1520 1560;
     skb_sk: 24 24 24 24 24;
     skb_truesize: 208 216 216 208 216;
     skb_len: 112 112 112 112 112;
@@ -79,12 +79,25 @@ layouts! {
     task_pid: 2232 2416 2432 1264 2808;
     userlocks: 536 512 243 243 243;
     userlocks_shift: 4 4 0 0 0;
+    socket_sk: 24 24 24 24 24;
+    reserved_mem: ABSENT 268 352 352 352;
+    window_clamp: 1544 1544 1724 1676 1780;
+    notsent_lowat: 1816 1816 1460 1412 1444;
+    prot: 40 40 40 40 40;
+    proto_allocated: 240 272 264 256 256;
+    proto_pressure: 256 296 288 280 280;
+    proto_limits: 264 304 296 288 288;
+    kiocb_file: 0 0 0 0 0;
+    file_dentry: 24 24 72 72 72;
+    dentry_name: 40 40 40 40 40;
+    task_nsproxy: 2824 3064 3064 1840 3440;
+    nsproxy_net: 40 40 40 40 40;
 }
 
 const K5_10: Kernel = Kernel {
-    release: "5.10.0-32-cloud-amd64",
+    release: "5.10.0-46-cloud-amd64",
     layout: LAYOUTS[0],
-    sizes: (760, 2216),
+    sizes: (760, 2224),
     inum: 16,
     combined_lock: false,
     since_6_0: false,
@@ -145,18 +158,26 @@ impl Kernel {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut b = Builder::new();
         let common = common(&mut b);
-        let socket = b.structure("socket", 128, &[]);
-        let sock_common = self.sock_common(&mut b, &common);
+        let proto = self.proto(&mut b, &common);
+        let (sock_common, net) = self.sock_common(&mut b, &common, proto);
+        // `struct socket` and `struct sock` point to each other: the former to a type that only
+        // has the latter's name.
+        let named = b.structure("", 0, &[]);
+        let named = b.typedef("sock", named);
+        let named = b.ptr(named);
+        let socket = b.structure("socket", 128, &[at(self.layout.socket_sk, "sk", named)]);
         let sock = self.sock(&mut b, &common, sock_common, socket);
         let sock_ptr = b.ptr(sock);
+        self.writers(&mut b);
         self.tcp_sock(&mut b, &common);
         let skb = self.sk_buff(&mut b, &common, sock_ptr);
-        self.inode_and_task(&mut b, &common, socket);
+        self.inode_and_task(&mut b, &common, socket, net);
         self.hooks(&mut b, &common, sock, sock_ptr, skb);
         b.build()
     }
 
-    fn sock_common(&self, b: &mut Builder, c: &Common) -> u32 {
+    /// `struct sock_common`, and `struct net`, to which it points.
+    fn sock_common(&self, b: &mut Builder, c: &Common, proto: u32) -> (u32, u32) {
         let l = &self.layout;
         let ns = b.structure("ns_common", self.inum + 8, &[at(self.inum, "inum", c.u32)]);
         let net = b.structure("net", 4096, &[at(l.net_inum - self.inum, "ns", ns)]);
@@ -179,7 +200,8 @@ impl Kernel {
         let ports = b.structure("", 4, &[at(0, "skc_dport", c.u16), at(2, "skc_num", c.u16)]);
         let ports = b.union("", 4, &[at(0, "skc_portpair", c.u32), at(0, "", ports)]);
         let state = b.refer(VOLATILE, "", c.u8);
-        b.structure(
+        let proto_ptr = b.ptr(proto);
+        let common = b.structure(
             "sock_common",
             136,
             &[
@@ -191,8 +213,41 @@ impl Kernel {
                 at(l.v6_daddr, "skc_v6_daddr", in6),
                 at(l.v6_rcv_saddr, "skc_v6_rcv_saddr", in6),
                 at(l.cookie, "skc_cookie", c.atomic64),
+                at(l.prot, "skc_prot", proto_ptr),
             ],
-        )
+        );
+        (common, net)
+    }
+
+    fn proto(&self, b: &mut Builder, c: &Common) -> u32 {
+        let l = &self.layout;
+        let counted = b.ptr(c.atomic64);
+        let words = b.ptr(c.ulong);
+        let mut members = vec![
+            at(l.proto_allocated, "memory_allocated", counted),
+            at(l.proto_pressure, "memory_pressure", words),
+            at(l.proto_limits, "sysctl_mem", words),
+        ];
+        if self.since_6_0 {
+            let per_cpu = b.ptr(c.int);
+            members.push(at(l.proto_allocated + 8, "per_cpu_fw_alloc", per_cpu));
+        }
+        b.structure("proto", 464, &members)
+    }
+
+    /// From the file that is written to its name.
+    fn writers(&self, b: &mut Builder) {
+        let l = &self.layout;
+        let characters = b.int("char", 1);
+        let characters = b.refer(CONST, "", characters);
+        let characters = b.ptr(characters);
+        let name = b.structure("qstr", 16, &[at(8, "name", characters)]);
+        let dentry = b.structure("dentry", 192, &[at(l.dentry_name - 8, "d_name", name)]);
+        let dentry = b.ptr(dentry);
+        let path = b.structure("path", 16, &[at(8, "dentry", dentry)]);
+        let file = b.structure("file", 256, &[at(l.file_dentry - 8, "f_path", path)]);
+        let file = b.ptr(file);
+        b.structure("kiocb", 48, &[at(l.kiocb_file, "ki_filp", file)]);
     }
 
     /// `socket_lock_t` and where its `sk_lock` lies.
@@ -245,7 +300,10 @@ impl Kernel {
                 userlocks,
                 at(l.protocol, "sk_protocol", c.u16),
                 at(l.socket, "sk_socket", socket_ptr),
-            ],
+            ]
+            .into_iter()
+            .chain((l.reserved_mem != ABSENT).then(|| at(l.reserved_mem, "sk_reserved_mem", c.u32)))
+            .collect::<Vec<_>>(),
         )
     }
 
@@ -264,6 +322,8 @@ impl Kernel {
                 at(l.snd_una, "snd_una", c.u32),
                 at(l.snd_nxt, "snd_nxt", c.u32),
                 at(l.ofo_root, "out_of_order_queue", root),
+                at(l.window_clamp, "window_clamp", c.u32),
+                at(l.notsent_lowat, "notsent_lowat", c.u32),
             ],
         );
     }
@@ -296,7 +356,7 @@ impl Kernel {
         )
     }
 
-    fn inode_and_task(&self, b: &mut Builder, c: &Common, socket: u32) {
+    fn inode_and_task(&self, b: &mut Builder, c: &Common, socket: u32, net: u32) {
         let l = &self.layout;
         let inode = b.structure("inode", 560, &[at(64, "i_ino", c.ulong)]);
         b.structure(
@@ -309,17 +369,18 @@ impl Kernel {
         );
         let pid = b.typedef("__kernel_pid_t", c.int);
         let pid = b.typedef("pid_t", pid);
+        let net_ptr = b.ptr(net);
+        let nsproxy = b.structure("nsproxy", 72, &[at(l.nsproxy_net, "net_ns", net_ptr)]);
+        let nsproxy = b.ptr(nsproxy);
         b.structure(
             "task_struct",
             9792,
-            &[at(l.task_pid, "pid", pid), at(l.task_tgid, "tgid", pid)],
+            &[
+                at(l.task_pid, "pid", pid),
+                at(l.task_tgid, "tgid", pid),
+                at(l.task_nsproxy, "nsproxy", nsproxy),
+            ],
         );
-        if self.since_6_0 {
-            let per_cpu = b.ptr(c.int);
-            b.structure("proto", 464, &[at(264, "per_cpu_fw_alloc", per_cpu)]);
-        } else {
-            b.structure("proto", 424, &[]);
-        }
     }
 
     fn hooks(&self, b: &mut Builder, c: &Common, sock: u32, sock_ptr: u32, skb: u32) {

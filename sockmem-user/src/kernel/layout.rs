@@ -107,6 +107,7 @@ fn mismatch(field: &Field<'_>, want: &Want) -> Option<String> {
         Want::Bytes(bytes) => field.shape == Shape::Composite && field.size_bytes == *bytes,
         Want::Array(bytes) => field.shape == Shape::Array && field.size_bytes == *bytes,
         Want::Pointer(name) => field.is_pointer() && field.pointee == Some(*name),
+        Want::Address => field.is_pointer(),
     };
     if fits {
         return None;

@@ -1,6 +1,6 @@
 //! Addresses, families and TCP states in the words of `ss`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use sockmem_common::SockState;
 
@@ -10,7 +10,7 @@ pub(super) const TCP_CLOSE: u8 = 7;
 pub(super) const TCP_LISTEN: u8 = 10;
 
 /// `AF_INET6` (`include/linux/socket.h`).
-const AF_INET6: u8 = 10;
+pub(super) const AF_INET6: u8 = 10;
 
 /// The kernel's name of a TCP state, without its prefix.
 pub(super) fn state_name(state: u8) -> &'static str {
@@ -42,38 +42,84 @@ pub(super) fn is_connection(s: &SockState) -> bool {
     s.remote_port != 0 || !matches!(s.tcp_state, 0 | TCP_CLOSE | TCP_LISTEN)
 }
 
+/// Whether it waits for connections.
+#[must_use]
+pub fn listens(s: &SockState) -> bool {
+    s.tcp_state == TCP_LISTEN
+}
+
 /// The local end.
-pub(super) fn local(s: &SockState) -> String {
+#[must_use]
+pub fn local(s: &SockState) -> String {
     endpoint(s.family, &s.local, s.local_port)
 }
 
 /// The remote end; a listener's is `0.0.0.0:*` or `[::]:*`.
-pub(super) fn remote(s: &SockState) -> String {
+#[must_use]
+pub fn remote(s: &SockState) -> String {
     endpoint(s.family, &s.remote, s.remote_port)
 }
 
 fn endpoint(family: u8, address: &[u8; 16], port: u16) -> String {
-    let port = if port == 0 {
-        "*".to_owned()
+    let mut out = String::new();
+    push_endpoint(&mut out, family, address, port);
+    out
+}
+
+/// Appends an address and a port. Written out rather than formatted: a snapshot has two for each
+/// of its sockets.
+pub(super) fn push_endpoint(out: &mut String, family: u8, address: &[u8; 16], port: u16) {
+    push_address(out, family, address);
+    out.push(':');
+    if port == 0 {
+        out.push('*');
     } else {
-        port.to_string()
-    };
-    if family == AF_INET6 {
-        format!("[{}]:{port}", Ipv6Addr::from(*address))
-    } else {
-        let [a, b, c, d, ..] = *address;
-        format!("{}:{port}", Ipv4Addr::new(a, b, c, d))
+        push_number(out, u64::from(port));
     }
 }
 
+/// Appends an address, IPv6 in brackets.
+pub(super) fn push_address(out: &mut String, family: u8, address: &[u8; 16]) {
+    use std::fmt::Write as _;
+    if family == AF_INET6 {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "[{}]", Ipv6Addr::from(*address));
+    } else {
+        for (i, byte) in address[..4].iter().enumerate() {
+            if i > 0 {
+                out.push('.');
+            }
+            push_number(out, u64::from(*byte));
+        }
+    }
+}
+
+/// Appends a number in decimal.
+pub(super) fn push_number(out: &mut String, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
 /// Text of a NUL-padded name; `None` where it is empty.
-pub(super) fn comm(bytes: &[u8; 16]) -> Option<String> {
+#[must_use]
+pub fn comm(bytes: &[u8; 16]) -> Option<String> {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     (end > 0).then(|| String::from_utf8_lossy(&bytes[..end]).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]
@@ -116,6 +162,15 @@ mod tests {
             ..Default::default()
         };
         assert!(is_connection(&s));
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        for n in [0, 7, 10, 255, 65_535, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, n);
+            assert_eq!(out, n.to_string());
+        }
     }
 
     #[test]

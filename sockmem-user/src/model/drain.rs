@@ -59,6 +59,29 @@ impl Drains {
         let at = |q| self.times.value_at_quantile(q).min(max);
         Some((at(0.5), at(0.99), max))
     }
+
+    /// How many took from 1, 3, 10, 30 ... ns to the next of these; from the first range with any
+    /// to the last.
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        for step in self.times.iter_recorded() {
+            let ns = step.value_iterated_to();
+            let ten = 10u64.pow(ns.max(1).ilog10());
+            let floor = if ns >= 3 * ten { 3 * ten } else { ten };
+            while let Some(&(last, _)) = out.last()
+                && last < floor
+            {
+                let leading_one = last == 10u64.pow(last.ilog10());
+                out.push((if leading_one { 3 * last } else { last / 3 * 10 }, 0));
+            }
+            let count = step.count_at_value();
+            match out.last_mut() {
+                Some((_, sum)) => *sum += count,
+                None => out.push((floor, count)),
+            }
+        }
+        out
+    }
 }
 
 impl Queues {
@@ -102,6 +125,13 @@ mod tests {
         d.change(&mut q, &change(6_000, 0, -1400));
         let (p50, p99, max) = d.summary().expect("one drain was seen");
         assert!((4_960..=5_040).contains(&p50) && p50 == p99 && max >= p50);
+        assert_eq!(d.ranges(), [(3_000, 1)]);
+        d.change(&mut q, &change(1_000_000, 700, 700));
+        d.change(&mut q, &change(1_200_000, 0, -700));
+        assert_eq!(
+            d.ranges(),
+            [(3_000, 1), (10_000, 0), (30_000, 0), (100_000, 1)]
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@ use sockmem_common::{Change, Lifecycle, OWNER_LISTENER, OWNER_PROCESS, STATE_CLO
 use super::address::{self, comm};
 use super::groups::{Group, GroupKey, Mark, Segment};
 use super::sockets::{LATEST_NS, Socket, Step, believable};
-use super::{Model, REMEMBERED};
+use super::survey::{GROUP_BINS, Series};
+use super::{Closed, Model, REMEMBERED};
 use crate::decode::Record;
 
 /// Buckets that a closed socket's timeline keeps.
@@ -29,6 +30,12 @@ impl Model {
             Record::Exit(p) => {
                 self.processes.exited(p.header.id as u32, p.header.t_ns);
             }
+            Record::Limit(l) => match self.index.find(l.header.id, &self.sockets) {
+                Some(at) => self.sockets[at].limit_set(l),
+                None => self.oddities.unmatched += 1,
+            },
+            Record::Pressure(p) => self.pressure(p),
+            Record::Sysctl(w) => self.sysctl_written(w),
         }
     }
 
@@ -44,12 +51,12 @@ impl Model {
                 continue;
             }
             let state = believable(kernel);
-            let at = match self.index.get(&state.id) {
-                Some(&at) => {
-                    self.merge(at as usize, &state, state.last_ns, true);
-                    at as usize
+            let at = match self.find(state.id) {
+                Some(at) => {
+                    self.merge(at, &state, state.last_ns, true);
+                    at
                 }
-                None => self.insert(state, state.last_ns),
+                None => self.insert(&state, state.last_ns),
             };
             self.sockets[at].scanned(now_ns.max(1));
             if state.flags & STATE_CLOSED != 0 {
@@ -67,11 +74,11 @@ impl Model {
         let mut at = 0;
         while at < self.sockets.len() {
             let s = &mut self.sockets[at];
-            let known_ns = s.scanned_ns.max(s.record_ns).max(s.state.last_ns);
+            let known_ns = s.scanned_ns.max(s.record_ns).max(s.last_ns);
             let missing = known_ns < began_ns;
             s.missed = if missing { s.missed + 1 } else { 0 };
             if s.missed >= 2 {
-                let end_ns = s.state.last_ns;
+                let end_ns = s.last_ns;
                 self.finish(at, end_ns);
                 closed += 1;
             } else {
@@ -83,16 +90,14 @@ impl Model {
     }
 
     fn change(&mut self, c: &Change) {
-        let Some(&at) = self.index.get(&c.header.id) else {
+        let Some(at) = self.find(c.header.id) else {
             self.oddities.unmatched += 1;
             return;
         };
-        let socket = &mut self.sockets[at as usize];
-        if c.header.t_ns >= socket.record_ns {
-            self.drains.change(&mut socket.queues, c);
-        }
+        let socket = &mut self.sockets[at];
         let group = socket.group as usize;
-        match socket.change(c, self.config.idle_after_ns) {
+        let (idle_after, buckets) = (self.config.idle_after_ns, self.config.socket_buckets);
+        match socket.change(c, idle_after, buckets, &mut self.drains) {
             Some(step) => self.step(group, &step),
             None => self.oddities.late += 1,
         }
@@ -116,7 +121,7 @@ impl Model {
             return;
         }
         let at = self.take(l);
-        let end_ns = self.sockets[at].state.last_ns;
+        let end_ns = self.sockets[at].last_ns;
         self.finish(at, end_ns);
     }
 
@@ -125,9 +130,8 @@ impl Model {
         let t_ns = l.header.t_ns.min(LATEST_NS);
         let mut state = believable(&l.state);
         state.id = l.header.id;
-        match self.index.get(&state.id) {
-            Some(&at) => {
-                let at = at as usize;
+        match self.find(state.id) {
+            Some(at) => {
                 let newest = t_ns >= self.sockets[at].meta_ns;
                 self.merge(at, &state, t_ns, newest);
                 let s = &mut self.sockets[at];
@@ -135,35 +139,47 @@ impl Model {
                 s.meta_ns = s.meta_ns.max(t_ns);
                 at
             }
-            None => self.insert(state, t_ns),
+            None => self.insert(&state, t_ns),
         }
     }
 
-    fn insert(&mut self, state: SockState, t_ns: u64) -> usize {
-        self.processes.learn_from(&state);
-        let key = GroupKey::of(&state, self.processes.generation(state.owner_tgid));
+    /// The place of the live socket with this id.
+    pub(super) fn find(&self, id: u64) -> Option<usize> {
+        self.index.find(id, &self.sockets)
+    }
+
+    fn insert(&mut self, state: &SockState, t_ns: u64) -> usize {
+        self.processes.learn_from(state);
+        let key = GroupKey::of(state, self.processes.generation(state.owner_tgid));
         let group = self.group(key, t_ns, state.local_port);
-        let socket = Socket::new(state, t_ns, key, group, self.config.socket_buckets);
-        let at = self.sockets.len();
-        self.index.insert(state.id, at as u32);
+        if let Some(survey) = &mut self.survey {
+            survey.state(state);
+        }
+        let socket = Socket::new(state, t_ns, group, self.config.socket_buckets);
         let resident = state.counters.resident();
         for sums in [&mut self.groups[group as usize], &mut self.total] {
             sums.join(t_ns, state.first_ns, resident, socket.connection);
             sums.reached(state.resident_peak);
         }
         self.sockets.push(socket);
-        at
+        self.index.added(&self.sockets);
+        self.sockets.len() - 1
     }
 
     /// Merges a state into the socket at `at`; `meta`: it also tells whose it is.
     fn merge(&mut self, at: usize, state: &SockState, t_ns: u64, meta: bool) {
+        if let Some(survey) = &mut self.survey {
+            survey.state(state);
+        }
         let socket = &mut self.sockets[at];
-        let (was_connection, known_peak) = (socket.connection, socket.state.resident_peak);
-        let step = socket.merge(state, self.config.idle_after_ns, meta);
-        let (group, old_key) = (socket.group as usize, socket.key);
+        let (was_connection, known_peak) = (socket.connection, socket.resident_peak());
+        let (idle_after, buckets) = (self.config.idle_after_ns, self.config.socket_buckets);
+        let step = socket.merge(state, idle_after, buckets, meta);
+        let group = socket.group as usize;
+        let old_key = self.groups[group].key;
         let connected = socket.connection && !was_connection;
-        let (joined_ns, first_ns) = (socket.joined_ns, socket.state.first_ns);
-        let peak = socket.state.resident_peak;
+        let (joined_ns, first_ns) = (socket.joined_ns, socket.first_ns);
+        let peak = socket.resident_peak();
         if step.before != step.after || step.high > step.after {
             self.step(group, &step);
         }
@@ -193,13 +209,13 @@ impl Model {
 
     /// Moves the socket at `at` to another group: what it did so far stays with the old one.
     fn rehome(&mut self, at: usize, key: GroupKey, t_ns: u64) {
-        let to = self.group(key, t_ns, self.sockets[at].state.local_port);
+        let to = self.group(key, t_ns, self.sockets[at].local_port);
         let socket = &mut self.sockets[at];
         let then = socket.at(t_ns, self.config.idle_after_ns);
         let segment = socket.segment(&then);
         let told = self.rules.told(&segment);
         let holds = self.rules.segment_holds(&segment, then.resident_peak);
-        let resident = socket.state.counters.resident();
+        let resident = socket.resident();
         let old = &mut self.groups[socket.group as usize];
         old.settled.add(&segment, told, holds);
         let at_ns = then.last_ns;
@@ -207,13 +223,12 @@ impl Model {
         self.groups[to as usize].join(at_ns, at_ns, resident, socket.connection);
         socket.mark = Mark::of(&then);
         socket.group = to;
-        socket.key = key;
         socket.joined_ns = at_ns;
     }
     /// The address of the listener with this id, where it is known and alive.
     pub(super) fn listener(&self, id: u64) -> Option<String> {
-        let &at = self.index.get(&id)?;
-        Some(address::local(&self.sockets[at as usize].state))
+        let at = self.find(id)?;
+        Some(address::local(&self.sockets[at].state()))
     }
 
     /// The group of `key`; made at `t_ns` where there is none, for a socket on local `port`.
@@ -222,6 +237,10 @@ impl Model {
             return group;
         }
         let mut made = Group::new(key, t_ns, self.config.sum_buckets);
+        if self.config.survey {
+            let start_ns = self.config.start_mono_ns;
+            made.series = Some(Box::new(Series::new(start_ns, GROUP_BINS)));
+        }
         if key.kind == OWNER_LISTENER {
             made.listener = self.listener(key.listener_id);
             if made.listener.is_none() && port != 0 {
@@ -261,7 +280,7 @@ impl Model {
             let closed = &self.closed;
             self.processes.forget(|pid, generation| {
                 let same = |k: &GroupKey| (k.pid, k.generation) == (pid, generation);
-                groups.keys().any(same) || closed.iter().any(|s| same(&s.key))
+                groups.keys().any(same) || closed.iter().any(|c| same(&c.key))
             });
         }
         Some(at)
@@ -269,17 +288,15 @@ impl Model {
 
     /// The socket at `at` is gone since `end_ns`: settles it and keeps it among the closed.
     fn finish(&mut self, at: usize, end_ns: u64) {
+        self.index.removing(at, &self.sockets);
         let mut socket = self.sockets.swap_remove(at);
-        self.index.remove(&socket.state.id);
-        if let Some(moved) = self.sockets.get(at) {
-            self.index.insert(moved.state.id, at as u32);
-        }
-        let state = &socket.state;
+        let state = &socket.state();
         let resident = state.counters.resident();
         let segment = socket.segment(state);
         let told = self.rules.told(&segment);
         let holds = self.rules.segment_holds(&segment, state.resident_peak);
         let group = &mut self.groups[socket.group as usize];
+        let key = group.key;
         group.settled.add(&segment, told, holds);
         group.leave(end_ns, resident, socket.connection);
         let whole = Segment::whole(state, socket.connection);
@@ -288,8 +305,11 @@ impl Model {
         self.total.settled.add(&whole, told, holds);
         self.total.leave(end_ns, resident, socket.connection);
 
-        self.gone.insert(socket.state.id);
-        self.gone_order.push_back(socket.state.id);
+        if let Some(survey) = &mut self.survey {
+            survey.closed(&socket, &key);
+        }
+        self.gone.insert(socket.id);
+        self.gone_order.push_back(socket.id);
         if self.gone_order.len() > REMEMBERED
             && let Some(oldest) = self.gone_order.pop_front()
         {
@@ -298,11 +318,10 @@ impl Model {
         if self.config.max_closed == 0 {
             return;
         }
-        socket.timeline.shrink(CLOSED_BUCKETS);
-        socket.mark = None;
+        socket.settle(CLOSED_BUCKETS);
         if self.closed.len() == self.config.max_closed {
             self.closed.pop_front();
         }
-        self.closed.push_back(socket);
+        self.closed.push_back(Closed { socket, key });
     }
 }

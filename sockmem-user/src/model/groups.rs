@@ -8,6 +8,7 @@
 use sockmem_common::{Integral, REASONS, SockState};
 
 use super::OwnerKind;
+use super::survey::Series;
 use super::timeline::Timeline;
 
 /// Whose sockets.
@@ -71,7 +72,8 @@ impl GroupKey {
 }
 
 /// `SockState::owner_kind` as the view names it.
-pub(super) fn owner_kind(kind: u8) -> OwnerKind {
+#[must_use]
+pub fn owner_kind(kind: u8) -> OwnerKind {
     match kind {
         sockmem_common::OWNER_PROCESS => OwnerKind::Process,
         sockmem_common::OWNER_LISTENER => OwnerKind::Listener,
@@ -81,13 +83,14 @@ pub(super) fn owner_kind(kind: u8) -> OwnerKind {
 }
 
 /// A socket's totals when it joined its present group.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mark {
     charged: u64,
     released: u64,
     idle_ns: u64,
     resident_time: Integral,
-    idle_time: [Integral; REASONS],
+    /// `None`: all zero.
+    idle_time: Option<Box<[Integral; REASONS]>>,
 }
 
 impl Mark {
@@ -97,12 +100,13 @@ impl Mark {
         if idle && s.resident_time == Integral::default() {
             return None;
         }
+        let held_idle = s.idle_time != [Integral::default(); REASONS];
         Some(Box::new(Mark {
             charged: s.charged,
             released: s.released,
             idle_ns: s.idle_ns,
             resident_time: s.resident_time,
-            idle_time: s.idle_time,
+            idle_time: held_idle.then(|| Box::new(s.idle_time)),
         }))
     }
 }
@@ -128,12 +132,11 @@ impl Segment {
 
     /// From `m`, made at `from_ns`, to the totals of `s`, which are complete up to `s.last_ns`.
     pub(super) fn since(from_ns: u64, m: &Mark, s: &SockState, connection: bool) -> Segment {
-        let mut idle_byte_ns = [0; REASONS];
-        for (out, (now, then)) in idle_byte_ns
-            .iter_mut()
-            .zip(s.idle_time.iter().zip(&m.idle_time))
-        {
-            *out = now.byte_ns().saturating_sub(then.byte_ns());
+        let mut idle_byte_ns = s.idle_time.map(|now| now.byte_ns());
+        if let Some(marked) = m.idle_time.as_deref() {
+            for (out, then) in idle_byte_ns.iter_mut().zip(marked) {
+                *out = out.saturating_sub(then.byte_ns());
+            }
         }
         let idle_ns = s.idle_ns.saturating_sub(m.idle_ns);
         Segment {
@@ -235,6 +238,8 @@ pub(super) struct Group {
     pub(super) resident: u64,
     pub(super) peak: u64,
     pub(super) timeline: Timeline<u64>,
+    /// The level in equal bins, where a comparison wants it.
+    pub(super) series: Option<Box<Series>>,
     /// Up to when the timeline is recorded.
     pub(super) last_ns: u64,
     /// Sockets in it now.
@@ -254,13 +259,12 @@ pub(super) struct Group {
 impl Group {
     /// An empty one at `start_ns`.
     pub(super) fn new(key: GroupKey, start_ns: u64, buckets: u16) -> Group {
-        let mut timeline = Timeline::new(start_ns, buckets);
-        timeline.record(start_ns, 0, 0, 0);
         Group {
             key,
             resident: 0,
             peak: 0,
-            timeline,
+            timeline: Timeline::new(start_ns, buckets, 0),
+            series: None,
             last_ns: start_ns,
             live: 0,
             seen: 0,
@@ -283,6 +287,9 @@ impl Group {
         // Sockets' records may come out of order between CPUs; the sum's come as they arrive.
         self.last_ns = self.last_ns.max(t_ns);
         self.timeline.record(self.last_ns, low, high, self.resident);
+        if let Some(series) = &mut self.series {
+            series.step(self.last_ns, high, self.resident);
+        }
     }
     /// A socket joins at `t_ns`; it has belonged here since `since_ns`.
     pub(super) fn join(&mut self, t_ns: u64, since_ns: u64, resident: u64, connection: bool) {
@@ -335,6 +342,9 @@ impl Group {
     pub(super) fn take_over(&mut self, gone: &Group) {
         self.seen += gone.seen;
         self.settled.absorb(&gone.settled);
+        if let (Some(series), Some(gone)) = (&mut self.series, &gone.series) {
+            series.take_over(gone);
+        }
         // At least as long as either had connections; the two may have overlapped.
         self.connected_ns = self.connected_ns.max(gone.connected_ns);
     }

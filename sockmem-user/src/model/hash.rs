@@ -30,3 +30,10 @@ impl Hasher for IdHasher {
 pub(super) type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
 /// A set of such integers.
 pub(super) type IdSet = HashSet<u64, BuildHasherDefault<IdHasher>>;
+
+/// The hash of an id.
+pub(super) fn hash_of(id: u64) -> u64 {
+    let mut hasher = IdHasher::default();
+    hasher.write_u64(id);
+    hasher.finish()
+}

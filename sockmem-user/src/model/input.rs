@@ -2,10 +2,11 @@
 //! where it is recorded, to the recording; a replay hands the same inputs to a model of its own.
 //! So both give the same answers, to the byte.
 
-use sockmem_common::SockState;
+use sockmem_common::{PressureCounts, SockState};
 
 use super::{Loss, Model, ProcessFacts, TruesizeCounts};
 use crate::decode::Record;
+use crate::facts::HostSample;
 
 /// One thing that a model is told. Order matters: see each.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,11 @@ pub enum Input<'a> {
     Loss(&'a Loss),
     /// What was counted of skb sizes so far.
     Truesize(&'a TruesizeCounts),
+    /// Limits and counters of the host. The first is what the others are compared with; one that
+    /// does not differ from the one before need not be handed in.
+    Host(&'a HostSample),
+    /// How often a limit was run into so far.
+    Pressure(&'a PressureCounts),
 }
 
 impl Model {
@@ -59,6 +65,8 @@ impl Model {
             Input::Exited { pid, t_ns } => self.process_exited(pid, t_ns),
             Input::Loss(loss) => self.set_loss(*loss),
             Input::Truesize(counts) => self.set_truesize(counts),
+            Input::Host(sample) => self.host(sample),
+            Input::Pressure(counts) => self.pressure_counts(counts),
         }
     }
 }

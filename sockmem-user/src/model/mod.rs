@@ -9,17 +9,29 @@
 //! as changes arrive, so that peaks of sums have the events' resolution.
 #![forbid(unsafe_code)]
 
-mod address;
+pub mod address;
+pub mod check;
+pub mod compare;
 mod drain;
+mod ends;
+mod events;
 mod feed;
 mod groups;
 mod hash;
+mod held;
+mod index;
 mod input;
+mod limits;
 mod processes;
+mod random;
 mod render;
+pub mod snapshot;
 mod sockets;
+pub mod statement;
+pub mod survey;
 pub mod synthetic;
 mod timeline;
+mod totals;
 mod truesize;
 mod verdict;
 mod verdict_text;
@@ -31,17 +43,22 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub use groups::owner_kind;
 pub use input::Input;
 pub use processes::ProcessFacts;
 pub use render::Detail;
+pub use totals::SocketTotals;
 pub use truesize::TruesizeCounts;
 pub use view::*;
 
 use drain::Drains;
+use events::Events;
 use groups::{Group, GroupKey};
 use hash::{IdMap, IdSet};
+use index::Index;
 use processes::Processes;
 use sockets::Socket;
+use survey::{GROUP_BINS, Series, Surveyor, TOTAL_BINS};
 use verdict::Rules;
 
 /// Ids of closed sockets that are remembered, so that a late record or an older scan
@@ -73,6 +90,8 @@ pub struct Config {
     pub socket_buckets: u16,
     /// Buckets of a group's and of the whole timeline.
     pub sum_buckets: u16,
+    /// Whether to gather what a comparison needs: see [`Model::survey`].
+    pub survey: bool,
 }
 
 impl Default for Config {
@@ -89,6 +108,7 @@ impl Default for Config {
             max_groups: 1024,
             socket_buckets: 60,
             sum_buckets: 120,
+            survey: false,
         }
     }
 }
@@ -104,6 +124,14 @@ pub struct Oddities {
     pub closed_unseen: u64,
 }
 
+/// A socket that was destroyed.
+#[derive(Clone, Debug)]
+struct Closed {
+    socket: Socket,
+    /// Whose it was: its group may have been given up since.
+    key: GroupKey,
+}
+
 /// Everything that is known of the trace.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -111,18 +139,21 @@ pub struct Model {
     rules: Rules,
     sockets: Vec<Socket>,
     /// Position in `sockets` by id.
-    index: IdMap<u64, u32>,
+    index: Index,
     groups: Vec<Group>,
     group_index: IdMap<GroupKey, u32>,
     total: Group,
-    closed: VecDeque<Socket>,
+    closed: VecDeque<Closed>,
     gone: IdSet,
     gone_order: VecDeque<u64>,
     processes: Processes,
     drains: Drains,
+    events: Events,
     loss: Loss,
     truesize: Option<TruesizeView>,
+    truesize_ranges: Vec<(u64, u64)>,
     oddities: Oddities,
+    survey: Option<Box<Surveyor>>,
 }
 
 impl Model {
@@ -141,21 +172,30 @@ impl Model {
             keeps_forward_alloc: config.keeps_forward_alloc,
         };
         let start = config.start_mono_ns;
+        let mut unknown = Group::new(GroupKey::UNKNOWN, start, config.sum_buckets);
+        let mut total = unknown.clone();
+        if config.survey {
+            unknown.series = Some(Box::new(Series::new(start, GROUP_BINS)));
+            total.series = Some(Box::new(Series::new(start, TOTAL_BINS)));
+        }
         Model {
             rules,
             sockets: Vec::new(),
-            index: IdMap::default(),
-            groups: vec![Group::new(GroupKey::UNKNOWN, start, config.sum_buckets)],
+            index: Index::default(),
+            groups: vec![unknown],
             group_index: IdMap::from_iter([(GroupKey::UNKNOWN, 0)]),
-            total: Group::new(GroupKey::UNKNOWN, start, config.sum_buckets),
+            total,
             closed: VecDeque::new(),
             gone: IdSet::default(),
             gone_order: VecDeque::new(),
             processes: Processes::default(),
             drains: Drains::new(),
+            events: Events::default(),
             loss: Loss::default(),
             truesize: None,
+            truesize_ranges: Vec::new(),
             oddities: Oddities::default(),
+            survey: config.survey.then(|| Box::new(Surveyor::new())),
             config,
         }
     }
@@ -196,5 +236,6 @@ impl Model {
     /// What was counted of skb sizes so far.
     pub fn set_truesize(&mut self, counts: &TruesizeCounts) {
         self.truesize = counts.view();
+        self.truesize_ranges = counts.ranges();
     }
 }

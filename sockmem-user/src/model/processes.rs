@@ -12,6 +12,8 @@ pub struct ProcessFacts {
     pub comm: Option<String>,
     /// Path in the cgroup hierarchy, unescaped.
     pub cgroup: Option<String>,
+    /// Command line, its arguments joined by blanks, of bounded length; unescaped.
+    pub cmdline: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -40,6 +42,7 @@ impl Processes {
         let known = &mut self.now.entry(pid).or_default().facts;
         known.comm = facts.comm.or(known.comm.take());
         known.cgroup = facts.cgroup.or(known.cgroup.take());
+        known.cmdline = facts.cmdline.or(known.cmdline.take());
     }
 
     /// The name that a socket's state carries, where no better one is known.

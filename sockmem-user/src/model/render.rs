@@ -6,19 +6,23 @@ use std::collections::BTreeMap;
 use sockmem_common::{OWNER_ORPHAN, REASONS, Reason, SEQ_VALID, SockState, split};
 
 use super::address::{self, TCP_LISTEN};
-use super::groups::{Group, Segment, owner_kind, saturate};
+use super::groups::{Group, GroupKey, Segment, owner_kind, saturate};
 use super::sockets::{LATEST_NS, Socket};
 use super::verdict::{ALL, GROWTH_LEAST};
 use super::verdict_text::Evidence;
-use super::{Bucket, GroupView, Loss, Model, OwnerKind, OwnerView, SocketView, Totals, View};
+use super::{
+    Bucket, Closed, GroupView, Loss, Model, OwnerKind, OwnerView, SocketView, Totals, View,
+};
 
 /// What a view holds beside its sums. Leaving out what is not shown makes a view cheaper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detail {
-    /// The closed sockets.
+    /// The closed sockets, and the events.
     pub closed: bool,
     /// Each socket's timeline.
     pub timelines: bool,
+    /// At most so many live sockets, those that hold most; `None`: all of them. Sums are over all.
+    pub most: Option<usize>,
 }
 
 impl Detail {
@@ -26,11 +30,19 @@ impl Detail {
     pub const FULL: Detail = Detail {
         closed: true,
         timelines: true,
+        most: None,
     };
     /// Sums and live sockets without their timelines: for a live view.
     pub const LIVE: Detail = Detail {
         closed: false,
         timelines: false,
+        most: None,
+    };
+    /// Sums alone: for an output that takes the sockets one by one, from [`Model::rows`].
+    pub const SUMS: Detail = Detail {
+        closed: false,
+        timelines: false,
+        most: Some(0),
     };
 }
 
@@ -55,32 +67,21 @@ impl Model {
     #[must_use]
     pub fn view_with(&self, now_ns: u64, now_unix_ns: u64, detail: Detail) -> View {
         let now_ns = now_ns.min(LATEST_NS);
-        let mut scratch = Vec::new();
         let mut tallies: Vec<Tally> = self.groups.iter().map(|g| self.tally(g, now_ns)).collect();
         let mut all = self.tally(&self.total, now_ns);
-        let mut sockets = Vec::with_capacity(self.sockets.len());
         for socket in &self.sockets {
             let state = socket.at(now_ns, self.config.idle_after_ns);
-            let view = self.socket(socket, &state, now_ns, detail, false, &mut scratch);
             let tally = &mut tallies[socket.group as usize];
-            self.add(tally, &view, &state, &socket.segment(&state));
-            self.add(
-                &mut all,
-                &view,
-                &state,
-                &Segment::whole(&state, socket.connection),
-            );
-            sockets.push(view);
+            self.add(tally, &state, now_ns, &socket.segment(&state));
+            let whole = Segment::whole(&state, socket.connection);
+            self.add(&mut all, &state, now_ns, &whole);
         }
-        sockets.sort_by_key(|s| (Reverse(s.resident), Reverse(s.resident_peak_bytes), s.id));
-
-        let mut closed = Vec::new();
-        if detail.closed {
-            closed.extend(self.closed.iter().map(|socket| {
-                self.socket(socket, &socket.state, now_ns, detail, true, &mut scratch)
-            }));
-            closed.sort_by_key(|s| (Reverse(s.resident_peak_bytes), s.id));
-        }
+        let sockets = self.rows(now_ns, detail).collect();
+        let closed = if detail.closed {
+            self.closed_rows(now_ns, detail).collect()
+        } else {
+            Vec::new()
+        };
 
         let mut groups: Vec<GroupView> = self
             .groups
@@ -104,6 +105,7 @@ impl Model {
         let config = &self.config;
         View {
             start_unix_ns: config.start_unix_ns,
+            start_mono_ns: config.start_mono_ns,
             now_unix_ns,
             duration_ns: self.duration(now_ns),
             tier: config.tier,
@@ -121,9 +123,65 @@ impl Model {
             timeline,
             resident_peak_bytes: self.total.peak,
             verdict,
+            events: if detail.closed {
+                self.event_views()
+            } else {
+                Vec::new()
+            },
+            event_counts: self.event_counts(),
+            events_lost: self.events_lost(),
+            kernel_counters: self.kernel_counters(),
             truesize: self.truesize,
             drain_ns: self.drains.summary(),
+            truesize_ranges: self.truesize_ranges.clone(),
+            drain_ranges: self.drains.ranges(),
         }
+    }
+
+    /// The live sockets, largest `resident` first, each made when it is asked for.
+    pub fn rows(&self, now_ns: u64, detail: Detail) -> impl Iterator<Item = SocketView> + '_ {
+        let now_ns = now_ns.min(LATEST_NS);
+        let mut scratch = Vec::new();
+        self.largest(detail.most).into_iter().map(move |at| {
+            let socket = &self.sockets[at as usize];
+            let state = socket.at(now_ns, self.config.idle_after_ns);
+            let key = &self.groups[socket.group as usize].key;
+            self.socket(socket, key, &state, now_ns, detail, false, &mut scratch)
+        })
+    }
+
+    /// The closed sockets that are kept, largest peak first, each made when it is asked for.
+    pub fn closed_rows(
+        &self,
+        now_ns: u64,
+        detail: Detail,
+    ) -> impl Iterator<Item = SocketView> + '_ {
+        let now_ns = now_ns.min(LATEST_NS);
+        let mut order: Vec<&Closed> = self.closed.iter().collect();
+        order.sort_unstable_by_key(|c| (Reverse(c.socket.resident_peak()), c.socket.id));
+        let mut scratch = Vec::new();
+        order.into_iter().map(move |Closed { socket, key }| {
+            let state = socket.state();
+            self.socket(socket, key, &state, now_ns, detail, true, &mut scratch)
+        })
+    }
+
+    /// Places of the live sockets, or of the `most` largest, in the order of a view.
+    fn largest(&self, most: Option<usize>) -> Vec<u32> {
+        let key = |at: &u32| {
+            let s = &self.sockets[*at as usize];
+            (Reverse(s.resident()), Reverse(s.resident_peak()), s.id)
+        };
+        if most == Some(0) {
+            return Vec::new();
+        }
+        let mut order: Vec<u32> = (0..self.sockets.len() as u32).collect();
+        if let Some(most) = most.filter(|most| *most < order.len()) {
+            order.select_nth_unstable_by_key(most, key);
+            order.truncate(most);
+        }
+        order.sort_unstable_by_key(key);
+        order
     }
 
     fn duration(&self, now_ns: u64) -> u64 {
@@ -167,19 +225,22 @@ impl Model {
     }
 
     /// Adds a live socket.
-    fn add(&self, tally: &mut Tally, view: &SocketView, state: &SockState, segment: &Segment) {
-        let t = &mut tally.totals;
+    fn add(&self, tally: &mut Tally, state: &SockState, now_ns: u64, segment: &Segment) {
+        let (t, c) = (&mut tally.totals, &state.counters);
+        let resident = c.resident();
         t.sockets += 1;
-        t.resident += view.resident;
-        t.rmem_alloc += view.rmem_alloc;
-        t.wmem_queued += view.wmem_queued;
-        t.forward_alloc += view.forward_alloc;
-        t.backlog = t.backlog.zip(view.backlog).map(|(sum, b)| sum + b);
-        t.unread_bytes += view.unread_bytes.unwrap_or(0);
-        t.unacked_bytes += view.unacked_bytes.unwrap_or(0);
-        if view.idle {
+        t.resident += resident;
+        t.rmem_alloc += u64::from(c.rmem_alloc);
+        t.wmem_queued += u64::from(c.wmem_queued);
+        t.forward_alloc += i64::from(c.forward_alloc);
+        t.backlog = t.backlog.map(|sum| sum + u64::from(c.backlog));
+        if payload_known(state) {
+            t.unread_bytes += u64::from(state.seqs.unread());
+            t.unacked_bytes += u64::from(state.seqs.unacked());
+        }
+        if state.quiet_ns(now_ns) >= self.config.idle_after_ns {
             t.idle_sockets += 1;
-            t.idle_resident += view.resident;
+            t.idle_resident += resident;
         }
         let mut sums = super::groups::Settled::default();
         let told = self.rules.told(segment);
@@ -230,7 +291,7 @@ impl Model {
         }
     }
 
-    fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
+    pub(super) fn owner(&self, kind: OwnerKind, pid: u32, generation: u32) -> OwnerView {
         let facts = self.processes.facts(pid, generation).filter(|_| pid != 0);
         OwnerView {
             pid: (pid != 0).then_some(pid),
@@ -240,9 +301,14 @@ impl Model {
         }
     }
 
-    fn socket(
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a row is made of, from two callers"
+    )]
+    pub(super) fn socket(
         &self,
         socket: &Socket,
+        key: &GroupKey,
         state: &SockState,
         now_ns: u64,
         detail: Detail,
@@ -257,20 +323,20 @@ impl Model {
             } else {
                 now_ns.max(state.last_ns)
             };
-            socket.timeline.fill(until, timeline);
+            socket.fill(until, self.config.socket_buckets, timeline);
         }
         let c = &state.counters;
         let whole = Segment::whole(state, socket.connection);
         let means = whole.idle_means();
         let idle_reasons = by_reason(&means.unwrap_or_default());
-        let idle_mean = means.map(|m| m.iter().sum());
+        let idle_mean = means.map(|m| m.iter().copied().fold(0, u64::saturating_add));
         let quiet_ns = if closed {
             state.quiet_ns(state.last_ns)
         } else {
             state.quiet_ns(now_ns)
         };
         let verdict = self.rules.socket(state, idle_mean, timeline);
-        let payload_known = state.tcp_state != TCP_LISTEN && state.seqs.flags & SEQ_VALID != 0;
+        let payload_known = payload_known(state);
         SocketView {
             id: state.id,
             cookie: (state.cookie != 0).then_some(state.cookie),
@@ -282,9 +348,9 @@ impl Model {
             remote: address::remote(state),
             netns: (state.netns != 0).then_some(state.netns),
             owner: self.owner(
-                self.shown_kind(socket, state, closed),
-                socket.key.pid,
-                socket.key.generation,
+                self.shown_kind(socket, key, state, closed),
+                key.pid,
+                key.generation,
             ),
             rmem_alloc: c.rmem_alloc.into(),
             rcvbuf: (c.rcvbuf != 0).then_some(c.rcvbuf.into()),
@@ -298,7 +364,7 @@ impl Model {
             resident: c.resident(),
             unread_bytes: payload_known.then_some(state.seqs.unread().into()),
             unacked_bytes: payload_known.then_some(state.seqs.unacked().into()),
-            rate_bytes_per_s: if closed { None } else { socket.rate },
+            rate_bytes_per_s: if closed { None } else { socket.rate() },
             first_seen_ns: state.first_ns,
             last_seen_ns: state.last_ns,
             closed,
@@ -321,7 +387,7 @@ impl Model {
             limits: socket
                 .limits
                 .iter()
-                .flat_map(|l| l.iter().copied())
+                .flat_map(|l| l.iter().cloned())
                 .collect(),
             timeline: if detail.timelines {
                 timeline.clone()
@@ -333,16 +399,22 @@ impl Model {
 
     /// Every socket is an orphan for a moment before it is destroyed. One that was destroyed
     /// before it counted as idle went the usual way and is shown as its process's.
-    fn shown_kind(&self, socket: &Socket, state: &SockState, closed: bool) -> OwnerKind {
+    fn shown_kind(
+        &self,
+        socket: &Socket,
+        key: &GroupKey,
+        state: &SockState,
+        closed: bool,
+    ) -> OwnerKind {
         let lingered = state.last_ns.saturating_sub(socket.joined_ns);
         if closed
-            && socket.key.kind == OWNER_ORPHAN
-            && socket.key.pid != 0
+            && key.kind == OWNER_ORPHAN
+            && key.pid != 0
             && lingered < self.config.idle_after_ns
         {
             return OwnerKind::Process;
         }
-        owner_kind(socket.key.kind)
+        owner_kind(key.kind)
     }
 }
 
@@ -352,6 +424,11 @@ fn worth_a_row(group: &Group) -> bool {
         OwnerKind::Process | OwnerKind::Unknown => group.seen > 0,
         OwnerKind::Listener | OwnerKind::Orphan => group.live > 0 || group.peak > 0,
     }
+}
+
+/// Whether `state` tells unread and unacknowledged bytes: a listener has none.
+fn payload_known(state: &SockState) -> bool {
+    state.tcp_state != TCP_LISTEN && state.seqs.flags & SEQ_VALID != 0
 }
 
 fn by_reason(means: &[u64; REASONS]) -> BTreeMap<Reason, u64> {

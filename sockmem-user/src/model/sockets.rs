@@ -1,82 +1,60 @@
 //! One socket: the kernel's state, continued between scans by what records tell.
 
-use sockmem_common::{Change, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState};
+use sockmem_common::{Change, LimitSet, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState};
 
 use super::address::is_connection;
-use super::drain::Queues;
-use super::groups::{GroupKey, Mark, Segment};
+use super::drain::Drains;
+use super::ends::Ends;
+use super::groups::{Mark, Segment};
+use super::held::{self, Held, distance};
+use super::limits::{Limits, limit_of};
 use super::timeline::Timeline;
-use super::{Limit, LimitCause, LimitChange};
+use super::{Bucket, Limit};
 
 /// Times beyond this (nine years of uptime) are not believed; it keeps the integrals from overflowing.
 pub(super) const LATEST_NS: u64 = 1 << 58;
 
-/// How many changes of limits are kept from either end.
-const LIMITS_KEPT: usize = 16;
-
-/// Changes of one socket's limits: the first and the last ones.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Limits {
-    first: Vec<LimitChange>,
-    last: Vec<LimitChange>,
-}
-
-impl Limits {
-    fn push(&mut self, change: LimitChange) {
-        if self.first.len() < LIMITS_KEPT {
-            self.first.push(change);
-            return;
-        }
-        if self.last.len() == LIMITS_KEPT {
-            self.last.remove(0);
-        }
-        self.last.push(change);
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &LimitChange> {
-        self.first.iter().chain(&self.last)
-    }
-
-    /// The lock flag of `what` turned out to be set: the newest change since `after_ns` set it.
-    fn locked(&mut self, what: Limit, after_ns: u64) {
-        let newest = self
-            .last
-            .iter_mut()
-            .rev()
-            .chain(self.first.iter_mut().rev());
-        for change in newest.filter(|c| c.what == what).take(1) {
-            if change.at_ns >= after_ns {
-                change.cause = LimitCause::Setsockopt;
-            }
-        }
-    }
-}
-
-/// A socket in the trace.
+/// A socket in the trace. There may be a hundred thousand of them: what a quiet one does not need
+/// is behind a pointer. `state` gives the whole.
 #[derive(Clone, Debug)]
 pub(super) struct Socket {
-    /// As of the last reading. Its sequence numbers are only good for distances:
-    /// a `Change` tells unread and unacknowledged bytes, not where they lie.
-    pub(super) state: SockState,
-    pub(super) timeline: Timeline<u32>,
+    /// As in `SockState`, like the other fields without a comment.
+    pub(super) id: u64,
+    pub(super) last_ns: u64,
+    last_activity_ns: u64,
+    /// Time of its newest record.
+    pub(super) record_ns: u64,
+    /// `None`: nothing to tell of memory and payload yet.
+    pub(super) held: Option<Box<Held>>,
+    changes: u64,
+    idle_ns: u64,
+    rcvbuf: u32,
+    sndbuf: u32,
+    pub(super) group: u32,
+    /// `Seqs::flags`.
+    seq_flags: u8,
+    flags: u8,
+    tcp_state: u8,
+    family: u8,
     pub(super) limits: Option<Box<Limits>>,
     /// Totals when it joined its group; `None`: nothing had happened yet.
     pub(super) mark: Option<Box<Mark>>,
-    pub(super) key: GroupKey,
-    pub(super) group: u32,
     pub(super) joined_ns: u64,
-    /// Time of its newest record.
-    pub(super) record_ns: u64,
     /// Time of the newest record that told owner, TCP state and addresses.
     pub(super) meta_ns: u64,
     /// When a scan last held it.
     pub(super) scanned_ns: u64,
+    pub(super) first_ns: u64,
+    cookie: u64,
+    inode: u64,
+    ends: Ends,
+    netns: u32,
+    pub(super) local_port: u16,
+    remote_port: u16,
     /// Complete scans in a row that did not hold it.
     pub(super) missed: u8,
-    /// Change of `resident` per second between the last two scans.
-    pub(super) rate: Option<i64>,
-    rate_resident: u64,
-    pub(super) queues: Queues,
+    /// Two scans held it.
+    rated: bool,
     /// Is or was one end of a connection.
     pub(super) connection: bool,
 }
@@ -92,91 +70,204 @@ pub(super) struct Step {
 }
 
 impl Socket {
-    pub(super) fn new(
-        state: SockState,
-        t_ns: u64,
-        key: GroupKey,
-        group: u32,
-        buckets: u16,
-    ) -> Self {
-        let mut timeline = Timeline::new(state.first_ns, buckets);
-        timeline.record(
-            state.first_ns,
-            state.baseline,
-            state.baseline,
-            state.baseline,
-        );
+    pub(super) fn new(state: &SockState, t_ns: u64, group: u32, buckets: u16) -> Self {
         let mut socket = Socket {
-            state,
-            timeline,
+            id: state.id,
+            last_ns: 0,
+            last_activity_ns: 0,
+            record_ns: t_ns,
+            held: None,
+            changes: 0,
+            idle_ns: 0,
+            rcvbuf: 0,
+            sndbuf: 0,
+            group,
+            seq_flags: 0,
+            flags: 0,
+            tcp_state: 0,
+            family: 0,
             limits: None,
             mark: None,
-            key,
-            group,
             joined_ns: state.first_ns,
-            record_ns: t_ns,
             meta_ns: t_ns,
             scanned_ns: 0,
+            first_ns: state.first_ns,
+            cookie: 0,
+            inode: 0,
+            ends: Ends::new(&state.local, &state.remote),
+            netns: 0,
+            local_port: 0,
+            remote_port: 0,
             missed: 0,
-            rate: None,
-            rate_resident: 0,
-            queues: Queues::default(),
-            connection: is_connection(&state),
+            rated: false,
+            connection: is_connection(state),
         };
-        socket.plot(state.last_ns, state.baseline, state.resident_peak);
+        socket.store(state, buckets);
+        if let Some(held) = &mut socket.held {
+            let base = state.baseline;
+            let mut timeline = Timeline::new(state.first_ns, buckets, base);
+            let resident = state.counters.resident();
+            timeline.record(state.last_ns, base, state.resident_peak, resident);
+            held.timeline = timeline;
+        }
         socket
     }
 
-    fn plot(&mut self, t_ns: u64, low: u64, high: u64) {
-        self.timeline
-            .record(t_ns, low, high, self.state.counters.resident());
+    /// The kernel's state as of the last reading. Sequence numbers are only good for distances.
+    /// What is not kept is zero: the event window, scratch, the owner, of which the group tells.
+    pub(super) fn state(&self) -> SockState {
+        let [local, remote] = self.ends.both();
+        let mut s = SockState {
+            id: self.id,
+            cookie: self.cookie,
+            inode: self.inode,
+            first_ns: self.first_ns,
+            last_ns: self.last_ns,
+            last_activity_ns: self.last_activity_ns,
+            changes: self.changes,
+            idle_ns: self.idle_ns,
+            netns: self.netns,
+            tcp_state: self.tcp_state,
+            family: self.family,
+            flags: self.flags,
+            local_port: self.local_port,
+            remote_port: self.remote_port,
+            local,
+            remote,
+            ..SockState::default()
+        };
+        s.counters.rcvbuf = self.rcvbuf;
+        s.counters.sndbuf = self.sndbuf;
+        s.seqs.flags = self.seq_flags.into();
+        if let Some(held) = &self.held {
+            held.load(&mut s);
+            s.released = (s.baseline + s.charged).saturating_sub(s.counters.resident());
+        }
+        s
+    }
+
+    /// Keeps `s`.
+    fn store(&mut self, s: &SockState, buckets: u16) {
+        self.last_ns = s.last_ns;
+        self.last_activity_ns = s.last_activity_ns;
+        self.changes = s.changes;
+        self.idle_ns = s.idle_ns;
+        self.rcvbuf = s.counters.rcvbuf;
+        self.sndbuf = s.counters.sndbuf;
+        self.seq_flags = held::flags(&s.seqs);
+        self.flags = s.flags;
+        self.tcp_state = s.tcp_state;
+        self.family = s.family;
+        self.first_ns = s.first_ns;
+        self.cookie = s.cookie;
+        self.inode = s.inode;
+        self.netns = s.netns;
+        self.local_port = s.local_port;
+        self.remote_port = s.remote_port;
+        if self.ends.both() != [s.local, s.remote] {
+            self.ends = Ends::new(&s.local, &s.remote);
+        }
+        if self.held.is_some() || Held::tells(s) {
+            self.held_mut(buckets).store(s);
+        }
+    }
+
+    fn held_mut(&mut self, buckets: u16) -> &mut Held {
+        let first_ns = self.first_ns;
+        self.held
+            .get_or_insert_with(|| Box::new(Held::nothing(first_ns, buckets)))
+    }
+
+    /// `resident` of the last reading.
+    pub(super) fn resident(&self) -> u64 {
+        self.held.as_ref().map_or(0, |h| h.resident())
+    }
+
+    /// Highest `resident`.
+    pub(super) fn resident_peak(&self) -> u64 {
+        self.held.as_ref().map_or(0, |h| h.resident_peak)
+    }
+
+    /// Change of `resident` per second between the last two scans.
+    pub(super) fn rate(&self) -> Option<i64> {
+        self.rated
+            .then(|| self.held.as_ref().map_or(0, |held| held.rate))
+    }
+
+    /// Writes its levels up to `until_ns` into `out`.
+    pub(super) fn fill(&self, until_ns: u64, buckets: u16, out: &mut Vec<Bucket>) {
+        match &self.held {
+            Some(held) => held.timeline.fill(until_ns, out),
+            None => Timeline::<u32>::new(self.first_ns, buckets, 0).fill(until_ns, out),
+        }
+    }
+
+    /// Completes the integrals up to `now_ns`. As `SockState::advance`.
+    fn advance(&mut self, now_ns: u64, idle_after: u64) {
+        if now_ns <= self.last_ns {
+            return;
+        }
+        let idle_from = self.last_ns.max(self.last_activity_ns + idle_after);
+        let idle_ns = now_ns.saturating_sub(idle_from);
+        self.idle_ns += idle_ns;
+        if let Some(held) = &mut self.held {
+            held.advance(now_ns - self.last_ns, idle_ns, self.seq_flags.into());
+        }
+        self.last_ns = now_ns;
     }
 
     /// Takes a change. `None` where a newer reading is known already: then it only adds detail.
-    pub(super) fn change(&mut self, c: &Change, idle_after: u64) -> Option<Step> {
+    pub(super) fn change(
+        &mut self,
+        c: &Change,
+        idle_after: u64,
+        buckets: u16,
+        drains: &mut Drains,
+    ) -> Option<Step> {
         let t_ns = c.header.t_ns.min(LATEST_NS);
         let after = c.after.resident();
         let low = u64::from(c.resident_min).min(after);
         let high = u64::from(c.resident_max).max(after);
-        let s = &mut self.state;
-        s.resident_peak = s.resident_peak.max(high);
-        s.rmem_peak = s.rmem_peak.max(c.after.rmem_alloc);
-        s.wmem_queued_peak = s.wmem_queued_peak.max(c.after.wmem_queued);
-        if t_ns < self.record_ns || t_ns < s.last_ns {
-            self.record_ns = self.record_ns.max(t_ns);
-            self.timeline.widen(t_ns, low, high);
+        let (late, newest) = (
+            t_ns < self.record_ns || t_ns < self.last_ns,
+            c.header.t_ns >= self.record_ns,
+        );
+        if !late {
+            if self.rcvbuf != c.after.rcvbuf || self.sndbuf != c.after.sndbuf {
+                self.limits_changed(c.after.rcvbuf, c.after.sndbuf, t_ns, self.flags);
+            }
+            self.advance(t_ns, idle_after);
+        }
+        self.record_ns = self.record_ns.max(t_ns);
+        let held = self.held_mut(buckets);
+        if newest {
+            drains.change(&mut held.queues, c);
+        }
+        held.reached(high, c.after.rmem_alloc, c.after.wmem_queued);
+        if late {
+            held.timeline.widen(t_ns, low, high);
             return None;
         }
-        self.record_ns = t_ns;
-        if s.counters.rcvbuf != c.after.rcvbuf || s.counters.sndbuf != c.after.sndbuf {
-            self.limits_changed(c.after.rcvbuf, c.after.sndbuf, t_ns, self.state.flags);
-        }
-        let s = &mut self.state;
-        let before = s.counters.resident();
-        let moved = c.unread != s.seqs.unread()
-            || c.unacked != s.seqs.unacked()
-            || c.after.rmem_alloc != s.counters.rmem_alloc
-            || c.after.wmem_queued != s.counters.wmem_queued;
-        let mut seqs = s.seqs;
-        seqs.copied_seq = seqs.rcv_nxt.wrapping_sub(c.unread);
+        let before = held.resident();
         // Whether new data is in flight or held back, only the next scan tells; most is in flight.
-        let was_unsent = seqs.unacked() != 0 && seqs.in_flight() == 0;
-        seqs.write_seq = seqs.snd_una.wrapping_add(c.unacked);
-        seqs.snd_nxt = if was_unsent {
-            seqs.snd_una
-        } else {
-            seqs.write_seq
-        };
-        s.advance(t_ns, idle_after);
-        s.take(t_ns, &c.after, &seqs);
+        let was_unsent = held.unacked != 0 && held.in_flight == 0;
+        let in_flight = if was_unsent { 0 } else { distance(c.unacked) };
+        let moved = c.unread != held.unread
+            || c.unacked != held.unacked
+            || in_flight != held.in_flight
+            || c.after.rmem_alloc != held.rmem_alloc
+            || c.after.wmem_queued != held.wmem_queued;
+        held.unread = distance(c.unread);
+        held.unacked = distance(c.unacked);
+        held.in_flight = in_flight;
+        held.take(&c.after);
+        held.timeline.record(t_ns, low, high, after);
         if moved {
-            s.last_activity_ns = t_ns;
+            self.last_activity_ns = t_ns;
         }
-        s.changes = s
-            .changes
-            .saturating_add(u64::from(c.merged.saturating_sub(1)));
-        s.reset_window(t_ns);
-        self.timeline.record(t_ns, low, high, after);
+        self.rcvbuf = c.after.rcvbuf;
+        self.sndbuf = c.after.sndbuf;
+        self.changes = self.changes.saturating_add(u64::from(c.merged.max(1)));
         Some(Step {
             t_ns,
             before,
@@ -188,8 +279,14 @@ impl Socket {
 
     /// Takes the kernel's whole state: authoritative, unless records newer than it came first.
     /// `meta`: whether it is also the newest to tell owner, TCP state and addresses.
-    pub(super) fn merge(&mut self, kernel: &SockState, idle_after: u64, meta: bool) -> Step {
-        let local = self.state;
+    pub(super) fn merge(
+        &mut self,
+        kernel: &SockState,
+        idle_after: u64,
+        buckets: u16,
+        meta: bool,
+    ) -> Step {
+        let local = self.state();
         let before = local.counters.resident();
         let mut next = *kernel;
         if kernel.last_ns < local.last_ns {
@@ -227,8 +324,7 @@ impl Socket {
                 }
             }
         }
-        self.queues.reading(c.rmem_alloc, c.wmem_queued);
-        self.state = next;
+        self.store(&next, buckets);
         let after = c.resident();
         let (low, high) = if kernel.last_ns >= local.last_ns {
             // The lows and highs that no record has told yet.
@@ -240,7 +336,10 @@ impl Socket {
             after.min(low),
             after.max(high).min(next.resident_peak.max(after)),
         );
-        self.plot(next.last_ns, low, high);
+        if let Some(held) = &mut self.held {
+            held.queues.reading(c.rmem_alloc, c.wmem_queued);
+            held.timeline.record(next.last_ns, low, high, after);
+        }
         Step {
             t_ns: next.last_ns,
             before,
@@ -253,50 +352,63 @@ impl Socket {
     /// Notes that a scan at `now_ns` held it, and what changed since the scan before.
     pub(super) fn scanned(&mut self, now_ns: u64) {
         self.missed = 0;
-        let resident = self.state.counters.resident();
+        let resident = self.resident();
         if self.scanned_ns != 0 {
             let ns = now_ns.saturating_sub(self.scanned_ns);
             if ns == 0 {
                 return;
             }
-            let moved = i128::from(resident) - i128::from(self.rate_resident);
-            self.rate = i64::try_from(moved * 1_000_000_000 / i128::from(ns)).ok();
+            self.rated = true;
+            if let Some(held) = &mut self.held {
+                let moved = i128::from(resident) - i128::from(held.rate_resident);
+                let rate = i64::try_from(moved * 1_000_000_000 / i128::from(ns));
+                self.rated = rate.is_ok();
+                held.rate = rate.unwrap_or(0);
+            }
         }
-        self.rate_resident = resident;
+        if let Some(held) = &mut self.held {
+            held.rate_resident = resident;
+        }
         self.scanned_ns = now_ns;
     }
 
     fn limits_changed(&mut self, rcvbuf: u32, sndbuf: u32, at_ns: u64, flags: u8) {
-        let old = self.state.counters;
         let both = [
-            (Limit::Rcvbuf, old.rcvbuf, rcvbuf, STATE_RCVBUF_LOCK),
-            (Limit::Sndbuf, old.sndbuf, sndbuf, STATE_SNDBUF_LOCK),
+            (Limit::Rcvbuf, self.rcvbuf, rcvbuf, STATE_RCVBUF_LOCK),
+            (Limit::Sndbuf, self.sndbuf, sndbuf, STATE_SNDBUF_LOCK),
         ];
         for (what, from, to, lock) in both {
             // The kernel never lets a limit be 0: that is a reading without limits.
             if from == to || from == 0 || to == 0 {
                 continue;
             }
-            let cause = if flags & lock != 0 {
-                LimitCause::Setsockopt
-            } else if to > from {
-                LimitCause::Autotune
-            } else {
-                LimitCause::Clamp
-            };
-            self.limits.get_or_insert_default().push(LimitChange {
-                at_ns,
-                what,
-                from,
-                to,
-                cause,
-            });
+            let limits = self.limits.get_or_insert_default();
+            limits.shown(what, from, to, at_ns, flags & lock != 0);
+        }
+    }
+
+    /// A call set one of its limits.
+    pub(super) fn limit_set(&mut self, l: &LimitSet) {
+        let Some(what) = limit_of(l.what) else { return };
+        let field = match what {
+            Limit::Rcvbuf => Some(&mut self.rcvbuf),
+            Limit::Sndbuf => Some(&mut self.sndbuf),
+            _ => None,
+        };
+        let limits = self.limits.get_or_insert_default();
+        let newest = limits.set(what, l, field.as_deref().copied());
+        // As a reading would have shown it, so that the next one shows no change.
+        if newest
+            && l.to != 0
+            && let Some(field) = field
+        {
+            *field = l.to;
         }
     }
 
     /// The state continued to `now_ns`, as if the kernel had been asked now.
     pub(super) fn at(&self, now_ns: u64, idle_after: u64) -> SockState {
-        let mut state = self.state;
+        let mut state = self.state();
         state.advance(now_ns.min(LATEST_NS), idle_after);
         state
     }
@@ -307,16 +419,20 @@ impl Socket {
         let mark = self.mark.as_deref().unwrap_or(&none);
         Segment::since(self.joined_ns, mark, state, self.connection)
     }
+
+    /// Frees what a socket that is gone does not need.
+    pub(super) fn settle(&mut self, buckets: u16) {
+        self.mark = None;
+        if let Some(held) = &mut self.held {
+            held.timeline.shrink(buckets);
+        }
+    }
 }
 
-/// Owner, TCP state and addresses from `from`.
+/// TCP state and addresses from `from`; whose it is, the group tells.
 fn keep_meta(s: &mut SockState, from: &SockState) {
     s.inode = from.inode;
-    s.listener_id = from.listener_id;
     s.netns = from.netns;
-    s.owner_tgid = from.owner_tgid;
-    s.owner_kind = from.owner_kind;
-    s.owner_comm = from.owner_comm;
     s.tcp_state = from.tcp_state;
     s.family = from.family;
     s.local_port = from.local_port;
@@ -334,12 +450,7 @@ pub(super) fn believable(state: &SockState) -> SockState {
     s.last_ns = s.last_ns.clamp(s.first_ns, LATEST_NS);
     s.last_activity_ns = s.last_activity_ns.min(LATEST_NS);
     s.idle_ns = s.idle_ns.min(s.last_ns - s.first_ns);
-    for v in [
-        &mut s.baseline,
-        &mut s.charged,
-        &mut s.released,
-        &mut s.changes,
-    ] {
+    for v in [&mut s.charged, &mut s.changes] {
         *v = (*v).min(MOST);
     }
     for v in [&mut s.resident_peak, &mut s.idle_resident_max] {
@@ -347,6 +458,8 @@ pub(super) fn believable(state: &SockState) -> SockState {
     }
     s.baseline = s.baseline.min(1 << 34);
     s.resident_peak = s.resident_peak.max(s.counters.resident());
+    // As it always is; a copy made while a program was at it may have one without the other.
+    s.released = (s.baseline + s.charged).saturating_sub(s.counters.resident());
     s.merged = 0;
     s.resident_time.high = s.resident_time.high.min(MOST);
     s.resident_time.low &= (1 << 29) - 1;

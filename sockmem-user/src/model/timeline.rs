@@ -6,11 +6,10 @@
 
 use super::Bucket;
 
-/// Width of a new timeline's buckets: 2^23 ns, about 8 ms.
-const FIRST_SHIFT: u8 = 23;
-
 /// How a level of bytes is stored: `u32` for one socket, `u64` for sums.
 pub(super) trait Level: Copy + Ord {
+    /// Width of a new timeline's buckets: 2 to the power of this, in ns.
+    const FIRST_SHIFT: u8;
     /// From bytes; what does not fit becomes the largest value.
     fn from_bytes(bytes: u64) -> Self;
     /// In bytes.
@@ -18,6 +17,8 @@ pub(super) trait Level: Copy + Ord {
 }
 
 impl Level for u32 {
+    /// About 67 ms: finer than any picture of a socket, and a new bucket is no frequent thing.
+    const FIRST_SHIFT: u8 = 26;
     fn from_bytes(bytes: u64) -> u32 {
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
@@ -27,6 +28,8 @@ impl Level for u32 {
 }
 
 impl Level for u64 {
+    /// About 8 ms.
+    const FIRST_SHIFT: u8 = 23;
     fn from_bytes(bytes: u64) -> u64 {
         bytes
     }
@@ -44,23 +47,40 @@ struct Entry<L> {
     last: L,
 }
 
+impl<L: Level> Entry<L> {
+    fn widen(&mut self, low: L, high: L) {
+        self.min = self.min.min(low);
+        self.max = self.max.max(high);
+    }
+}
+
 /// The levels of one socket, group or of everything.
 #[derive(Clone, Debug)]
 pub(super) struct Timeline<L> {
     origin_ns: u64,
-    entries: Vec<Entry<L>>,
+    /// The bucket that most changes fall into: at hand, without a look at the others.
+    newest: Entry<L>,
+    older: Vec<Entry<L>>,
     capacity: u16,
     shift: u8,
 }
 
 impl<L: Level> Timeline<L> {
-    /// A timeline from `origin_ns` on with at most `capacity` buckets (at least 2).
-    pub(super) fn new(origin_ns: u64, capacity: u16) -> Self {
+    /// A timeline of a level that is `level` at `origin_ns`, with at most `capacity` buckets
+    /// (at least 2).
+    pub(super) fn new(origin_ns: u64, capacity: u16, level: u64) -> Self {
+        let level = L::from_bytes(level);
         Timeline {
             origin_ns,
-            entries: Vec::new(),
+            newest: Entry {
+                index: 0,
+                min: level,
+                max: level,
+                last: level,
+            },
+            older: Vec::new(),
             capacity: capacity.max(2),
-            shift: FIRST_SHIFT,
+            shift: L::FIRST_SHIFT,
         }
     }
 
@@ -68,26 +88,23 @@ impl<L: Level> Timeline<L> {
     pub(super) fn record(&mut self, t_ns: u64, low: u64, high: u64, last: u64) {
         let index = self.place(t_ns);
         let (low, high, last) = (L::from_bytes(low), L::from_bytes(high), L::from_bytes(last));
-        match self.entries.last_mut() {
-            Some(e) if e.index == index => {
-                e.min = e.min.min(low).min(last);
-                e.max = e.max.max(high).max(last);
-                e.last = last;
-            }
-            Some(e) if e.index > index => {
-                self.widen_at(index, low.min(last), high.max(last));
-            }
-            before => {
-                // Until t_ns the level before still held, also in this bucket.
-                let held = before.map_or(last, |e| e.last);
-                let entry = Entry {
-                    index,
-                    min: low.min(last).min(held),
-                    max: high.max(last).max(held),
-                    last,
-                };
-                self.entries.push(entry);
-            }
+        let (low, high) = (low.min(last), high.max(last));
+        let newest = &mut self.newest;
+        if index == newest.index {
+            newest.widen(low, high);
+            newest.last = last;
+        } else if index < newest.index {
+            self.widen_at(index, low, high);
+        } else if low != high || last != newest.last {
+            // Until t_ns the level before still held, also in this bucket.
+            let held = newest.last;
+            self.older.push(*newest);
+            *newest = Entry {
+                index,
+                min: low.min(held),
+                max: high.max(held),
+                last,
+            };
         }
     }
 
@@ -98,33 +115,27 @@ impl<L: Level> Timeline<L> {
     }
 
     fn widen_at(&mut self, index: u32, low: L, high: L) {
-        let found = self.entries.binary_search_by_key(&index, |e| e.index);
-        let at = match found {
+        if index >= self.newest.index || self.older.is_empty() {
+            self.newest.widen(low, high);
+            return;
+        }
+        let at = match self.older.binary_search_by_key(&index, |e| e.index) {
             Ok(at) => at,
-            Err(0) => {
-                // Before the first: nothing is known of what came earlier.
-                if self.entries.is_empty() {
-                    return;
-                }
-                0
-            }
+            // Before the first: nothing is known of what came earlier.
+            Err(0) => 0,
             Err(at) => {
-                let held = self.entries[at - 1].last;
-                self.entries.insert(
-                    at,
-                    Entry {
-                        index,
-                        min: held,
-                        max: held,
-                        last: held,
-                    },
-                );
+                let held = self.older[at - 1].last;
+                let quiet = Entry {
+                    index,
+                    min: held,
+                    max: held,
+                    last: held,
+                };
+                self.older.insert(at, quiet);
                 at
             }
         };
-        let e = &mut self.entries[at];
-        e.min = e.min.min(low);
-        e.max = e.max.max(high);
+        self.older[at].widen(low, high);
     }
 
     /// Index of the bucket that holds `t_ns`, after doubling the width until it fits.
@@ -138,52 +149,46 @@ impl<L: Level> Timeline<L> {
 
     fn coarsen(&mut self) {
         self.shift += 1;
-        let mut kept = 0;
-        for i in 0..self.entries.len() {
-            let mut e = self.entries[i];
-            e.index >>= 1;
-            if kept > 0 && self.entries[kept - 1].index == e.index {
-                let k = &mut self.entries[kept - 1];
-                k.min = k.min.min(e.min);
-                k.max = k.max.max(e.max);
-                k.last = e.last;
-            } else {
-                self.entries[kept] = e;
-                kept += 1;
+        self.older.dedup_by(|e, kept| {
+            let same = e.index >> 1 == kept.index >> 1;
+            if same {
+                kept.widen(e.min, e.max);
+                kept.last = e.last;
             }
+            same
+        });
+        for e in &mut self.older {
+            e.index >>= 1;
         }
-        self.entries.truncate(kept);
+        self.newest.index >>= 1;
+        if let Some(e) = self.older.pop_if(|e| e.index == self.newest.index) {
+            self.newest.widen(e.min, e.max);
+        }
     }
 
     /// Frees what a timeline that will not grow does not need: at most `capacity` buckets remain.
     pub(super) fn shrink(&mut self, capacity: u16) {
         self.capacity = capacity.max(2);
-        while self
-            .entries
-            .last()
-            .is_some_and(|e| e.index >= u32::from(self.capacity))
-        {
+        while self.newest.index >= u32::from(self.capacity) {
             self.coarsen();
         }
-        self.entries.shrink_to_fit();
+        self.older.shrink_to_fit();
     }
 
     /// Writes the buckets up to `until_ns` into `out`, each of the same width, without gaps.
     pub(super) fn fill(&self, until_ns: u64, out: &mut Vec<Bucket>) {
         out.clear();
-        let Some(newest) = self.entries.last() else {
-            return;
-        };
         let since = until_ns.saturating_sub(self.origin_ns);
         let mut shift = self.shift;
         while since >> shift >= u64::from(self.capacity) {
             shift += 1;
         }
         let fold = shift - self.shift;
-        let end = ((since >> shift) as u32).max(newest.index >> fold);
-        let first = self.entries[0].index >> fold;
-        let mut held = self.entries[0].min.bytes();
-        let mut entries = self.entries.iter().peekable();
+        let end = ((since >> shift) as u32).max(self.newest.index >> fold);
+        let oldest = self.older.first().unwrap_or(&self.newest);
+        let first = oldest.index >> fold;
+        let mut held = oldest.min.bytes();
+        let mut entries = self.older.iter().chain([&self.newest]).peekable();
         for index in first..=end {
             let start_ns = self.origin_ns.saturating_add(u64::from(index) << shift);
             // The first entry says itself what it held; later ones carry it over.
@@ -230,9 +235,8 @@ mod tests {
 
     #[test]
     fn a_level_is_carried_through_quiet_buckets() {
-        let w = 1u64 << FIRST_SHIFT;
-        let mut t = Timeline::<u32>::new(1000, 16);
-        t.record(1000, 5, 5, 5);
+        let w = 1u64 << u32::FIRST_SHIFT;
+        let mut t = Timeline::<u32>::new(1000, 16, 5);
         t.record(1000 + 3 * w, 9, 9, 9);
         let b = filled(&t, 1000 + 5 * w);
         let seen: Vec<_> = b.iter().map(|b| (b.min, b.max, b.last)).collect();
@@ -252,9 +256,8 @@ mod tests {
 
     #[test]
     fn a_late_reading_widens_its_own_bucket_and_no_other() {
-        let w = 1u64 << FIRST_SHIFT;
-        let mut t = Timeline::<u64>::new(0, 16);
-        t.record(0, 1, 1, 1);
+        let w = 1u64 << u64::FIRST_SHIFT;
+        let mut t = Timeline::<u64>::new(0, 16, 1);
         t.record(4 * w, 2, 2, 2);
         t.widen(2 * w, 1, 70);
         let b = filled(&t, 4 * w);
@@ -267,12 +270,12 @@ mod tests {
 
     #[test]
     fn a_week_takes_no_more_buckets_than_an_hour() {
-        let mut t = Timeline::<u32>::new(0, 60);
+        let mut t = Timeline::<u32>::new(0, 60, 0);
         let minute = 60_000_000_000u64;
         for i in 0..7 * 24 * 60 {
             t.record(i * minute, i, i, i);
         }
-        assert!(t.entries.len() <= 60 && t.entries.capacity() <= 128);
+        assert!(t.older.len() < 60 && t.older.capacity() <= 128);
         let b = filled(&t, 7 * 24 * 60 * minute);
         assert!((30..=60).contains(&b.len()), "{}", b.len());
         assert_eq!(b[0].min, 0);
@@ -286,9 +289,7 @@ mod tests {
     proptest! {
         #[test]
         fn extremes_survive_any_order(points in prop::collection::vec((0u64..1 << 45, 0u64..1 << 30), 1..200)) {
-            let mut t = Timeline::<u64>::new(0, 24);
-            let first = points[0].1;
-            t.record(0, first, first, first);
+            let mut t = Timeline::<u64>::new(0, 24, points[0].1);
             for &(at, v) in &points {
                 t.record(at, v, v, v);
             }

@@ -1,9 +1,9 @@
 //! The kernel's histogram of skb sizes, as percentiles.
 
 use hdrhistogram::Histogram;
-use sockmem_common::{TruesizeSum, bucket_floor};
+use sockmem_common::{BUCKETS, TruesizeSum, bucket_floor};
 
-use super::TruesizeView;
+use super::{OCTAVES, TruesizeView};
 
 /// What the programs counted of skbs, summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,12 @@ impl TruesizeCounts {
         }
         // Three digits keep the kernel's buckets apart; the highest is the last bucket's floor.
         let mut sizes = Histogram::<u64>::new_with_bounds(1, 1 << 24, 3).ok()?;
-        for (index, &count) in (0u32..).zip(&self.buckets) {
+        let mut octaves = [0; OCTAVES];
+        // More than any kernel counts would overflow the histogram's own sums.
+        for (index, count) in (0..BUCKETS).zip(self.buckets.iter().map(|n| (*n).min(1 << 48))) {
             if count > 0 {
+                let octave = bucket_floor(index).max(1).ilog2() as usize;
+                octaves[octave.min(OCTAVES - 1)] += count;
                 sizes.saturating_record_n(u64::from(bucket_floor(index)), count);
             }
         }
@@ -34,16 +38,39 @@ impl TruesizeCounts {
             p90: at(0.9),
             p99: at(0.99),
             max: self.sum.max,
+            octaves,
             payload_ratio: (self.sum.payload > 0)
                 .then(|| self.sum.truesize as f64 / self.sum.payload as f64),
         })
+    }
+
+    /// How many are in each range from a power of two to the next; from the first range with any
+    /// to the last.
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        let mut out: Vec<(u64, u64)> = Vec::new();
+        let counted = (0u32..).zip(&self.buckets).filter(|(_, n)| **n > 0);
+        for (index, count) in counted {
+            let size = u64::from(bucket_floor(index));
+            let floor = if size == 0 { 0 } else { 1 << size.ilog2() };
+            // Ranges in between that hold none show as such.
+            while let Some(&(last, _)) = out.last()
+                && last < floor
+            {
+                out.push((if last == 0 { 1 } else { last * 2 }, 0));
+            }
+            match out.last_mut() {
+                Some((_, sum)) => *sum += count,
+                None => out.push((floor, *count)),
+            }
+        }
+        out
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sockmem_common::{BUCKETS, bucket};
+    use sockmem_common::bucket;
 
     #[test]
     fn percentiles_lie_within_a_bucket_and_the_largest_is_exact() {
@@ -70,6 +97,17 @@ mod tests {
             "{v:?}"
         );
         assert_eq!((v.count, v.max), (100, 131_328));
+        let ranges = counts.ranges();
+        assert_eq!(ranges.first(), Some(&(2048, 90)));
+        assert_eq!(ranges.last(), Some(&(131_072, 1)));
+        assert_eq!(ranges.iter().map(|r| r.1).sum::<u64>(), 100);
+        assert!(
+            ranges.windows(2).all(|w| w[1].0 == 2 * w[0].0),
+            "{ranges:?}"
+        );
+        let filled = v.octaves.iter().enumerate().filter(|(_, n)| **n > 0);
+        let filled: Vec<(usize, u64)> = filled.map(|(i, n)| (i, *n)).collect();
+        assert_eq!(filled, [(11, 90), (16, 9), (17, 1)]);
         let ratio = v.payload_ratio.expect("payload was counted");
         assert!((ratio - 930_816.0 / 706_329.0).abs() < 1e-9, "{ratio}");
     }

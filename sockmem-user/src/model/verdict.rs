@@ -70,7 +70,7 @@ impl Rules {
     /// Whether a segment held memory while idle.
     pub(super) fn segment_holds(&self, s: &Segment, peak: u64) -> bool {
         s.idle_means()
-            .is_some_and(|m| self.holds(m.iter().sum(), peak))
+            .is_some_and(|m| self.holds(m.iter().copied().fold(0, u64::saturating_add), peak))
     }
     /// Whether several connections held memory while idle: `mean` bytes at once beside a peak of
     /// `peak`, `holding` of `idle` connections by themselves.

@@ -107,12 +107,18 @@ pub enum Limit {
     Rcvbuf,
     /// `sk_sndbuf`.
     Sndbuf,
+    /// `sk_reserved_mem` (SO_RESERVE_MEM).
+    ReservedMem,
+    /// `tcp_sock.window_clamp` (TCP_WINDOW_CLAMP).
+    WindowClamp,
+    /// `tcp_sock.notsent_lowat` (TCP_NOTSENT_LOWAT).
+    NotsentLowat,
 }
 
 /// What changed a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitCause {
-    /// The application set it (`SOCK_RCVBUF_LOCK` / `SOCK_SNDBUF_LOCK` is on).
+    /// The application set it: the call was seen, or `SOCK_RCVBUF_LOCK` or `SOCK_SNDBUF_LOCK` is on.
     Setsockopt,
     /// The kernel raised it.
     Autotune,
@@ -122,8 +128,17 @@ pub enum LimitCause {
     Unknown,
 }
 
-/// A limit changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Thread-group id, in the initial pid namespace.
+    pub pid: u32,
+    /// As the kernel gives it; unescaped.
+    pub comm: Option<String>,
+}
+
+/// A limit changed, or was set to what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitChange {
     /// When; `CLOCK_MONOTONIC`.
     pub at_ns: u64,
@@ -135,6 +150,15 @@ pub struct LimitChange {
     pub to: u32,
     /// By what.
     pub cause: LimitCause,
+    /// Whether the call itself was seen; else the change was found between two readings, and its
+    /// cause derived from the lock flags.
+    pub observed: bool,
+    /// The option that was set (`"SO_RCVBUF"`); `None` unless the call was seen.
+    pub option: Option<&'static str>,
+    /// The value given to it; `None` where it could not be read.
+    pub asked: Option<i32>,
+    /// Who made the call.
+    pub by: Option<By>,
 }
 
 /// One bucket of a timeline.
@@ -295,6 +319,9 @@ pub struct GroupView {
     pub timeline: Vec<Bucket>,
 }
 
+/// Powers of two that skb sizes are told apart by: up to 4 MiB and more.
+pub const OCTAVES: usize = 23;
+
 /// skb sizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TruesizeView {
@@ -308,8 +335,119 @@ pub struct TruesizeView {
     pub p99: u64,
     /// Largest.
     pub max: u64,
+    /// skbs by power of two: at index `i` those of `2^i` to below `2^(i+1)` bytes (at 0 also
+    /// those of 0).
+    pub octaves: [u64; OCTAVES],
     /// Sum of truesize divided by sum of payload; `None` where no payload was counted.
     pub payload_ratio: Option<f64>,
+}
+
+/// What kind of event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EventKind {
+    /// One of the sysctls that limit socket memory changed.
+    Sysctl,
+    /// TCP entered memory pressure.
+    EnterPressure,
+    /// TCP left it.
+    LeavePressure,
+    /// A charge ran into TCP's memory limits (`sock_exceed_buf_limit`).
+    ExceedLimit,
+    /// A datagram was dropped at a full receive queue (`sock_rcvqueue_full`).
+    RcvqueueFull,
+    /// A receive queue over its limit lost its out-of-order data.
+    PruneOfo,
+    /// A receive queue over its limit, with no out-of-order data: what arrives is dropped.
+    PruneRcv,
+    /// A receive queue over its limit was collapsed.
+    Collapse,
+}
+
+impl EventKind {
+    /// The name used in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Sysctl => "sysctl",
+            EventKind::EnterPressure => "enter-memory-pressure",
+            EventKind::LeavePressure => "leave-memory-pressure",
+            EventKind::ExceedLimit => "exceed-buf-limit",
+            EventKind::RcvqueueFull => "rcvqueue-full",
+            EventKind::PruneOfo => "prune-ofo",
+            EventKind::PruneRcv => "prune-rcv",
+            EventKind::Collapse => "collapse",
+        }
+    }
+}
+
+/// The socket that an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventSocket {
+    /// `sk_cookie`.
+    pub cookie: Option<u64>,
+    /// `address:port`.
+    pub local: String,
+    /// `address:port`.
+    pub remote: String,
+    /// Whose it was.
+    pub owner: OwnerView,
+    /// `sk_backlog.rmem_alloc` at that moment.
+    pub rmem_alloc: u64,
+    /// `sk_rcvbuf` at that moment: a limit.
+    pub rcvbuf: u64,
+}
+
+/// What one owner's sockets held at some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBy {
+    /// Whose.
+    pub owner: OwnerView,
+    /// For a listener's children its address.
+    pub listener: Option<String>,
+    /// Sum of `resident`.
+    pub resident: u64,
+    /// How many sockets.
+    pub sockets: u64,
+}
+
+/// Something happened that concerns more than one socket's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventView {
+    /// When; `CLOCK_MONOTONIC`. Of one that was sampled: when it was noticed, unless the kernel
+    /// tells better.
+    pub at_ns: u64,
+    /// What.
+    pub kind: EventKind,
+    /// Whether it was seen when it happened; else it was found between two samples.
+    pub observed: bool,
+    /// How many it stands for.
+    pub count: u64,
+    /// Which socket; `None` where it is not traced, or none is concerned.
+    pub socket: Option<EventSocket>,
+    /// `"send"` or `"receive"`, of a charge.
+    pub direction: Option<&'static str>,
+    /// Pages charged to TCP, of the whole host.
+    pub allocated_pages: Option<u64>,
+    /// `tcp_mem` at that moment: low, pressure, high. Pages.
+    pub tcp_mem_pages: Option<[u64; 3]>,
+    /// How long memory pressure lasted, by the kernel's own count.
+    pub lasted_ns: Option<u64>,
+    /// Name of the sysctl.
+    pub name: Option<&'static str>,
+    /// Its network namespace; `None` for the whole host.
+    pub netns: Option<u32>,
+    /// Its numbers before.
+    pub from: Vec<u64>,
+    /// Its numbers after.
+    pub to: Vec<u64>,
+    /// Who wrote it.
+    pub by: Option<By>,
+    /// Sum of `resident` of the traced sockets at that moment.
+    pub held_resident: u64,
+    /// How many those were.
+    pub held_sockets: u64,
+    /// The owners that held most of it.
+    pub held_by: Vec<HeldBy>,
 }
 
 /// The whole picture.
@@ -317,6 +455,8 @@ pub struct TruesizeView {
 pub struct View {
     /// Start of the trace; `CLOCK_REALTIME`.
     pub start_unix_ns: u64,
+    /// Start of the trace; `CLOCK_MONOTONIC`, as all times below.
+    pub start_mono_ns: u64,
     /// This moment; `CLOCK_REALTIME`.
     pub now_unix_ns: u64,
     /// Length of the trace.
@@ -347,9 +487,24 @@ pub struct View {
     pub resident_peak_bytes: u64,
     /// The answer.
     pub verdict: Verdict,
+    /// Memory pressure and changes of sysctls, oldest first; of each kind the first and the last
+    /// ones.
+    pub events: Vec<EventView>,
+    /// How many there were of each kind that happened, listed or not.
+    pub event_counts: BTreeMap<EventKind, u64>,
+    /// Records of set limits and written sysctls that the ring had no room for.
+    pub events_lost: u64,
+    /// What the kernel itself counted since the trace began, in the network namespaces concerned:
+    /// by name (`/proc/net/netstat`); without those that are not known.
+    pub kernel_counters: BTreeMap<&'static str, u64>,
     /// skb sizes; `None` where not counted.
     pub truesize: Option<TruesizeView>,
     /// Time from the first byte queued to an empty queue, by socket and direction, p50/p99/max
     /// in nanoseconds; `None` where none was seen.
     pub drain_ns: Option<(u64, u64, u64)>,
+    /// skbs by truesize: the lowest of a range that reaches to its double, and how many.
+    pub truesize_ranges: Vec<(u64, u64)>,
+    /// Queues by how long they took to empty: the lowest of a range (1, 3, 10, 30 ... ns), and how
+    /// many.
+    pub drain_ranges: Vec<(u64, u64)>,
 }

@@ -6,7 +6,7 @@ use super::look::{Look, Style};
 use super::spark::{self, Axis};
 use super::table::{self, Align, Cell, Column, Rendered};
 use super::text;
-use crate::model::{Bucket, SocketView, View};
+use crate::model::{Bucket, SocketView, View, check};
 
 /// Cells of a timeline.
 const CELLS: usize = 12;
@@ -20,6 +20,8 @@ enum Show {
     Who,
     /// `resident` over time.
     Timeline,
+    /// By how much the low of `resident` rose over the socket's life.
+    Grew,
 }
 
 /// A column: what, under which band, and its rank. A table too wide has the columns of
@@ -55,6 +57,29 @@ const NOW: &[Spec] = &[
     (Show::Field("sndbuf"), LIMITS, 12),
 ];
 
+/// Every socket now, on a full screen: the timeline comes early, details have a pane of their own.
+const SCREEN: &[Spec] = &[
+    (Show::Field("remote"), "", 0),
+    (Show::Field("local"), "", 8),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 5),
+    (Show::Field("resident"), MEMORY, 0),
+    (Show::Field("rmem_alloc"), MEMORY, 4),
+    (Show::Field("wmem_queued"), MEMORY, 4),
+    (Show::Field("forward_alloc"), MEMORY, 10),
+    (Show::Field("backlog"), MEMORY, 13),
+    (Show::Field("unread_bytes"), PAYLOAD, 9),
+    (Show::Field("unacked_bytes"), PAYLOAD, 9),
+    (Show::Field("rate_bytes_per_s"), OVER_TIME, 11),
+    (Show::Field("resident_peak_bytes"), OVER_TIME, 6),
+    (Show::Timeline, OVER_TIME, 2),
+    (Show::Field("quiet_ns"), OVER_TIME, 1),
+    (Show::Field("idle_resident_mean_bytes"), OVER_TIME, 1),
+    (Show::Field("idle_reason"), OVER_TIME, 7),
+    (Show::Field("rcvbuf"), LIMITS, 12),
+    (Show::Field("sndbuf"), LIMITS, 12),
+];
+
 /// What sockets held while they were idle.
 const IDLE: &[Spec] = &[
     (Show::Field("local"), "", 4),
@@ -66,6 +91,64 @@ const IDLE: &[Spec] = &[
     (Show::Field("idle_ns"), "", 1),
     (Show::Field("idle_reason"), "", 0),
 ];
+
+/// What sockets held at most.
+const PEAK: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 5),
+    (Show::Field("resident_peak_bytes"), "", 0),
+    (Show::Field("rmem_peak_bytes"), "", 2),
+    (Show::Field("wmem_queued_peak_bytes"), "", 2),
+    (Show::Field("resident_mean_bytes"), "", 1),
+    (Show::Timeline, "", 6),
+];
+
+/// What sockets held more and more of.
+const GROWTH: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 5),
+    (Show::Grew, "", 0),
+    (Show::Field("resident"), "", 1),
+    (Show::Field("resident_peak_bytes"), "", 2),
+    (Show::Timeline, "", 6),
+];
+
+/// The table of peaks.
+pub(super) fn peak(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(PEAK, view, sockets, look)
+}
+
+/// The table of growth.
+pub(super) fn growth(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(GROWTH, view, sockets, look)
+}
+
+/// What a limit that is exceeded is about.
+const BEHIND: &[Spec] = &[
+    (Show::Field("local"), "", 4),
+    (Show::Field("remote"), "", 0),
+    (Show::Field("state"), "", 3),
+    (Show::Who, "", 2),
+    (Show::Field("resident_peak_bytes"), "", 0),
+    (Show::Field("idle_resident_mean_bytes"), "", 1),
+    (Show::Field("idle_resident_max_bytes"), "", 1),
+    (Show::Field("resident_mean_bytes"), "", 5),
+];
+
+/// The table of sockets behind a limit.
+pub(super) fn behind(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    render(BEHIND, view, sockets, look)
+}
+
+/// By how much a socket grew: the low of the last eighth of its life less that of the first
+/// quarter; `None` where it was seen for too short.
+pub(super) fn grew(s: &SocketView) -> Option<u64> {
+    check::growth(&s.timeline)
+}
 
 /// The table of sockets now.
 pub(super) fn now(view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
@@ -82,7 +165,7 @@ pub(super) fn legend() -> Vec<String> {
     NOW.iter()
         .filter_map(|(show, _, _)| match show {
             Show::Field(json) => Some(Field::named(json)),
-            Show::Who | Show::Timeline => None,
+            Show::Who | Show::Timeline | Show::Grew => None,
         })
         .filter(|f| {
             matches!(f.kind, Kind::Usage | Kind::Limit | Kind::Payload) && f.title != "rate/s"
@@ -99,60 +182,91 @@ pub(super) fn kept_order() -> Vec<&'static str> {
             Show::Field(json) => (*rank, Field::named(json).title),
             Show::Who => (*rank, "owner"),
             Show::Timeline => (*rank, "timeline"),
+            Show::Grew => (*rank, "grew"),
         })
         .collect();
     columns.sort_by_key(|(rank, _)| *rank);
     columns.into_iter().map(|(_, title)| title).collect()
 }
 
-fn render(specs: &[Spec], view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
-    let axis = Axis::of(&view.timeline, view.duration_ns);
+fn render(specs: &'static [Spec], view: &View, sockets: &[&SocketView], look: &Look) -> Rendered {
+    let shown = shown(specs, view);
+    let columns: Vec<Column> = shown.iter().map(|spec| column(spec, view)).collect();
+    let rows: Vec<Vec<Cell>> = sockets.iter().map(|s| row(&shown, view, s, look)).collect();
+    table::render(&columns, &rows, look)
+}
+
+/// The columns that make sense in this view.
+fn shown(specs: &'static [Spec], view: &View) -> Vec<&'static Spec> {
     let several = view.groups.len() > 1;
-    let specs: Vec<&Spec> = specs
+    specs
         .iter()
         .filter(|(show, _, _)| several || !matches!(show, Show::Who))
-        .collect();
-    let columns: Vec<Column> = specs
-        .iter()
-        .map(|(show, band, rank)| {
-            let (title, align) = match show {
-                Show::Who => ("owner".to_owned(), Align::Left),
-                Show::Timeline => ("timeline".to_owned(), Align::Left),
-                Show::Field(json) => {
-                    let f = Field::named(json);
-                    let align = if f.unit == Unit::Text {
-                        Align::Left
-                    } else {
-                        Align::Right
-                    };
-                    (marked(view, f.title, json), align)
-                }
+        .collect()
+}
+
+fn column((show, band, rank): &Spec, view: &View) -> Column {
+    let (title, align) = match show {
+        Show::Who => ("owner".to_owned(), Align::Left),
+        Show::Timeline => ("timeline".to_owned(), Align::Left),
+        Show::Grew => (marked(view, "grew", "resident"), Align::Right),
+        Show::Field(json) => {
+            let f = Field::named(json);
+            let align = if f.unit == Unit::Text {
+                Align::Left
+            } else {
+                Align::Right
             };
-            Column {
-                title,
-                band,
-                apart: *band == LIMITS,
-                align,
-                rank: *rank,
-            }
-        })
-        .collect();
-    let rows: Vec<Vec<Cell>> = sockets
+            (marked(view, f.title, json), align)
+        }
+    };
+    Column {
+        title,
+        band,
+        apart: *band == LIMITS,
+        align,
+        rank: *rank,
+    }
+}
+
+fn row(specs: &[&Spec], view: &View, s: &SocketView, look: &Look) -> Vec<Cell> {
+    let axis = Axis::of(&view.timeline, view.duration_ns);
+    specs
         .iter()
-        .map(|s| {
-            specs
-                .iter()
-                .map(|(show, _, _)| cell(*show, s, axis, look))
-                .collect()
+        .map(|(show, _, _)| cell(*show, s, axis, look))
+        .collect()
+}
+
+/// The columns of the full screen's table, each with the field that it is sorted by. Where remote
+/// ends do not tell connections apart (`twins`), the local end is among the first.
+pub(super) fn screen(view: &View, twins: bool) -> Vec<(Column, Option<&'static str>)> {
+    let sorted_by = |show: Show| match show {
+        Show::Field(json) => Some(json),
+        Show::Who => Some("owner.comm"),
+        Show::Timeline | Show::Grew => None,
+    };
+    shown(SCREEN, view)
+        .into_iter()
+        .map(|spec| {
+            let mut column = column(spec, view);
+            if twins && matches!(spec.0, Show::Field("local")) {
+                column.rank = 1;
+            }
+            (column, sorted_by(spec.0))
         })
-        .collect();
-    table::render(&columns, &rows, look)
+        .collect()
+}
+
+/// One socket's cells under those columns.
+pub(super) fn screen_row(view: &View, s: &SocketView, look: &Look) -> Vec<Cell> {
+    row(&shown(SCREEN, view), view, s, look)
 }
 
 fn cell(show: Show, s: &SocketView, axis: Axis, look: &Look) -> Cell {
     match show {
         Show::Who => who(&s.owner, look).into(),
         Show::Timeline => timeline(&s.timeline, axis, s, look).into(),
+        Show::Grew => text::maybe_bytes(grew(s)).into(),
         Show::Field("resident") => Cell {
             text: text::bytes(s.resident),
             style: Style::Strong,
@@ -203,13 +317,14 @@ mod tests {
     fn fields(specs: &'static [Spec]) -> impl Iterator<Item = (&'static Field, &'static str)> {
         specs.iter().filter_map(|(show, band, _)| match show {
             Show::Field(json) => Some((Field::named(json), *band)),
-            Show::Who | Show::Timeline => None,
+            Show::Who | Show::Timeline | Show::Grew => None,
         })
     }
 
     #[test]
     fn no_limit_is_among_usage_and_only_limits_are_among_limits() {
-        for (f, band) in fields(NOW).chain(fields(IDLE)) {
+        let all = [NOW, IDLE, PEAK, GROWTH, BEHIND, SCREEN];
+        for (f, band) in all.into_iter().flat_map(fields) {
             assert_eq!(f.kind == Kind::Limit, band == LIMITS, "{}", f.json);
             assert_eq!(f.kind == Kind::Payload, band == PAYLOAD, "{}", f.json);
             if band == MEMORY {
@@ -217,8 +332,14 @@ mod tests {
             }
         }
         // Last, so that they stand apart from everything else.
-        let first = NOW.iter().position(|(_, band, _)| *band == LIMITS).unwrap();
-        assert!(NOW[first..].iter().all(|(_, band, _)| *band == LIMITS));
+        for specs in [NOW, SCREEN] {
+            let first = specs.iter().position(|(_, band, _)| *band == LIMITS);
+            assert!(
+                specs[first.unwrap()..]
+                    .iter()
+                    .all(|(_, band, _)| *band == LIMITS)
+            );
+        }
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub fn harmless(c: char) -> bool {
 /// with `ascii` everything beyond ASCII too.
 #[must_use]
 pub fn escape(text: &str, ascii: bool) -> Cow<'_, str> {
+    // Nearly every text, and looked at byte by byte.
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'\\') {
+        return Cow::Borrowed(text);
+    }
     let passes = |c: char| harmless(c) && (!ascii || c.is_ascii());
     if text.chars().all(passes) {
         return Cow::Borrowed(text);

@@ -90,6 +90,17 @@ impl<'a> Value<'a> {
     }
 }
 
+/// What `ss -m` calls a field, and where its manual misleads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ss {
+    /// Its letters in `skmem:(…)`.
+    pub letters: &'static str,
+    /// What ss(8) makes of it.
+    pub manual: &'static str,
+    /// What is wrong with that, or to be known besides.
+    pub really: &'static str,
+}
+
 /// One field of a socket.
 pub struct Field {
     /// Name in JSON; `owner.` leads the members of the nested object.
@@ -106,6 +117,8 @@ pub struct Field {
     pub sums: bool,
     /// One sentence.
     pub help: &'static str,
+    /// What `ss` calls it.
+    pub ss: Option<Ss>,
     /// Its value.
     pub get: for<'a> fn(&'a SocketView) -> Value<'a>,
 }
@@ -126,7 +139,7 @@ impl Field {
 
 macro_rules! fields {
     ($($json:literal, $title:literal, $kernel:literal, $unit:ident, $kind:ident $(+ $sums:ident)?,
-        $help:literal, $get:expr;)*) => {
+        $help:literal, $get:expr $(, ss $letters:literal $manual:literal $really:literal)?;)*) => {
         /// Every field of a socket, in the order of JSON.
         pub static FIELDS: &[Field] = &[$(Field {
             json: $json,
@@ -136,8 +149,13 @@ macro_rules! fields {
             kind: Kind::$kind,
             sums: fields!(@sums $($sums)?),
             help: $help,
+            ss: fields!(@ss $($letters $manual $really)?),
             get: $get,
         },)*];
+    };
+    (@ss) => { None };
+    (@ss $letters:literal $manual:literal $really:literal) => {
+        Some(Ss { letters: $letters, manual: $manual, really: $really })
     };
     (@sums) => { false };
     (@sums sums) => { true };
@@ -174,30 +192,48 @@ fields! {
         "Whether the kernel has destroyed the socket.", |s| Value::Flag(s.closed);
     "rmem_alloc", "rmem_alloc", "sk_backlog.rmem_alloc", Bytes, Usage + sums,
         "Memory of everything queued to be read, out-of-order data included.",
-        |s| Value::Bytes(s.rmem_alloc);
+        |s| Value::Bytes(s.rmem_alloc),
+        ss "r" "memory allocated for receiving"
+        "Kernel memory of what waits to be read, several times its payload when messages are small; Recv-Q is the payload.";
     "rcvbuf", "rcvbuf", "sk_rcvbuf", Bytes, Limit,
         "Ceiling of the receive side (SO_RCVBUF, autotuning); not memory in use.",
-        |s| Value::bytes(s.rcvbuf);
+        |s| Value::bytes(s.rcvbuf),
+        ss "rb" "memory that can be allocated for receiving"
+        "A ceiling that autotuning raises up to tcp_rmem and does not lower; nothing is allocated by it, and a smaller one proves no saving.";
     "wmem_alloc", "wmem_alloc", "sk_wmem_alloc - 1", Bytes, Usage,
         "Memory handed to the layers below; part of it is in wmem_queued too, so the two are never added.",
-        |s| Value::bytes(s.wmem_alloc);
+        |s| Value::bytes(s.wmem_alloc),
+        ss "t" "memory sent to layer 3"
+        "What lies below TCP just now; it is in w as well, is 0 when nothing is in flight there, and is not the send queue.";
     "sndbuf", "sndbuf", "sk_sndbuf", Bytes, Limit,
         "Ceiling of the send side (SO_SNDBUF, autotuning); not memory in use.",
-        |s| Value::bytes(s.sndbuf);
+        |s| Value::bytes(s.sndbuf),
+        ss "tb" "memory that can be allocated for sending"
+        "A ceiling, as rb.";
     "forward_alloc", "forward_alloc", "sk_forward_alloc", Bytes, Usage + sums,
         "Memory charged to the socket that no data uses now; below zero for moments.",
-        |s| Value::SignedBytes(s.forward_alloc);
+        |s| Value::SignedBytes(s.forward_alloc),
+        ss "f" "memory cached by the socket"
+        "No memory lies there: it is charge without data, which rounds the socket up to pages (before 6.0 up to 2 MiB); ss prints one below zero as some four billion.";
     "wmem_queued", "wmem_queued", "sk_wmem_queued", Bytes, Usage + sums,
         "Memory of everything written and not yet acknowledged by the peer.",
-        |s| Value::Bytes(s.wmem_queued);
+        |s| Value::Bytes(s.wmem_queued),
+        ss "w" "memory not yet sent to layer 3"
+        "Wrong for TCP: everything written stays in it, sent or not, until the peer has acknowledged it.";
     "optmem", "optmem", "sk_omem_alloc", Bytes, Usage + sums,
         "Memory of socket options, filters and zerocopy notifications; not part of resident.",
-        |s| Value::bytes(s.optmem);
+        |s| Value::bytes(s.optmem),
+        ss "o" "memory of socket options"
+        "Filters, BPF storage and pending zerocopy notifications are in it too.";
     "backlog", "backlog", "sk_backlog.len", Bytes, Usage + sums,
         "Memory of packets that wait while a process works on the socket; not part of resident.",
-        |s| Value::bytes(s.backlog);
+        |s| Value::bytes(s.backlog),
+        ss "bl" "memory of the backlog queue"
+        "Filled only while a process works on the socket; a reading that meets it is luck.";
     "drops", "drops", "sk_drops", Number, Count,
-        "Packets dropped at the socket.", |s| Value::count(s.drops);
+        "Packets dropped at the socket.", |s| Value::count(s.drops),
+        ss "d" "packets dropped before they reach the socket"
+        "They reached it and were dropped there, mostly because its buffer was full (UDP), or by a filter.";
     "resident", "RESIDENT", "rmem_alloc + wmem_queued + forward_alloc", Bytes, Usage + sums,
         "What the kernel charges against tcp_mem for this socket.", |s| Value::Bytes(s.resident);
     "unread_bytes", "unread", "rcv_nxt - copied_seq", Bytes, Payload,
@@ -319,6 +355,26 @@ pub fn explain() -> String {
     out
 }
 
+/// What `ss -m` calls the fields, and where its manual misleads, as `snapshot --explain` and
+/// `where --explain` print it.
+#[must_use]
+pub fn explain_ss() -> String {
+    let mut out = String::from(
+        "WHAT ss CALLS THEM\n  skmem:(r,rb,t,tb,f,w,o,bl,d) of `ss -m`, and where ss(8) misleads\n",
+    );
+    for f in FIELDS {
+        if let Some(ss) = &f.ss {
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "  {:<3} {:<14} {}\n  {:<18} manual: {}\n  {:<18} really: {}",
+                ss.letters, f.json, f.kernel, "", ss.manual, "", ss.really
+            );
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -432,6 +488,13 @@ mod tests {
         let sum: i64 = formula.split(" + ").map(part).sum();
         assert_eq!(sum, part("resident"));
         assert_eq!(formula.split(" + ").count(), 3);
+    }
+
+    #[test]
+    fn every_letter_of_ss_is_explained() {
+        let letters: Vec<&str> = FIELDS.iter().filter_map(|f| Some(f.ss?.letters)).collect();
+        assert_eq!(letters, ["r", "rb", "t", "tb", "f", "w", "o", "bl", "d"]);
+        insta::assert_snapshot!(explain_ss());
     }
 
     #[test]

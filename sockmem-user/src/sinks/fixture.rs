@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use sockmem_common::Reason;
 
 use super::HostFacts;
+use crate::facts::KERNEL_COUNTERS;
 use crate::model::{
-    Answer, Bucket, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, OwnerKind,
-    OwnerView, SocketView, Tier, Totals, TruesizeView, Verdict, View,
+    Answer, Bucket, By, Coverage, EventKind, EventSocket, EventView, GroupView, HeldBy, Limit,
+    LimitCause, LimitChange, Loss, OCTAVES, OwnerKind, OwnerView, SocketView, Tier, Totals,
+    TruesizeView, Verdict, View,
 };
 
 /// Start of the trace, `CLOCK_MONOTONIC`.
@@ -102,6 +104,10 @@ pub(super) fn socket(n: u64) -> SocketView {
             from: 131_072,
             to: 6_291_456,
             cause: LimitCause::Autotune,
+            observed: false,
+            option: None,
+            asked: None,
+            by: None,
         }],
         timeline: timeline(resident),
     }
@@ -271,6 +277,7 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
     let (totals, verdict) = (totals(&live), verdict(&live));
     View {
         start_unix_ns: 1_767_323_033 * S,
+        start_mono_ns: T0,
         now_unix_ns: 1_767_323_045 * S,
         duration_ns: DURATION,
         tier: Tier::Fentry,
@@ -301,15 +308,46 @@ fn view(mut sockets: Vec<SocketView>, closed: Vec<SocketView>) -> View {
         closed,
         totals,
         verdict,
+        events: Vec::new(),
+        event_counts: BTreeMap::new(),
+        events_lost: 0,
+        kernel_counters: KERNEL_COUNTERS.into_iter().map(|name| (name, 0)).collect(),
         truesize: Some(TruesizeView {
             count: 12_000,
             p50: 2_304,
             p90: 4_352,
             p99: 16_640,
             max: 65_792,
+            octaves: {
+                let mut octaves = [0; OCTAVES];
+                octaves[11] = 9_000;
+                octaves[12] = 2_400;
+                octaves[14] = 480;
+                octaves[16] = 120;
+                octaves
+            },
             payload_ratio: Some(1.834),
         }),
         drain_ns: Some((830_000, 15_200_000, 2_400_000_000)),
+        truesize_ranges: vec![
+            (1_024, 1_000),
+            (2_048, 9_000),
+            (4_096, 1_500),
+            (8_192, 0),
+            (16_384, 480),
+            (32_768, 0),
+            (65_536, 20),
+        ],
+        drain_ranges: vec![
+            (300_000, 40),
+            (1_000_000, 30),
+            (3_000_000, 0),
+            (10_000_000, 9),
+            (30_000_000, 0),
+            (100_000_000, 0),
+            (300_000_000, 0),
+            (1_000_000_000, 1),
+        ],
     }
 }
 
@@ -319,7 +357,10 @@ pub(super) fn empty() -> View {
         loss: Loss::default(),
         truesize: None,
         drain_ns: None,
+        truesize_ranges: vec![],
+        drain_ranges: vec![],
         keeps_forward_alloc: None,
+        kernel_counters: BTreeMap::new(),
         ..view(vec![], vec![])
     }
 }
@@ -370,6 +411,123 @@ pub(super) fn lossy() -> View {
     v.loss.lost_closed = 1;
     v.loss.recursion_misses = Some(4);
     v.keeps_forward_alloc = Some(true);
+    v
+}
+
+/// A limit set by a call, and events of several kinds, known and unknown.
+pub(super) fn pressed() -> View {
+    let mut v = three_groups();
+    let set = LimitChange {
+        at_ns: T0 + 2 * S,
+        what: Limit::Rcvbuf,
+        from: 6_291_456,
+        to: 16_384,
+        cause: LimitCause::Setsockopt,
+        observed: true,
+        option: Some("SO_RCVBUF"),
+        asked: Some(8192),
+        by: Some(By {
+            pid: 977,
+            comm: Some("tu\x1bner".to_owned()),
+        }),
+    };
+    v.sockets[0].limits.push(LimitChange {
+        at_ns: T0 + 3 * S,
+        what: Limit::NotsentLowat,
+        from: 0,
+        to: 131_072,
+        option: Some("TCP_NOTSENT_LOWAT"),
+        asked: None,
+        by: Some(By {
+            pid: 978,
+            comm: None,
+        }),
+        ..set.clone()
+    });
+    v.sockets[0].limits.insert(1, set);
+    let held_by = v.groups.iter().take(2).map(|g| HeldBy {
+        owner: g.owner.clone(),
+        listener: g.listener.clone(),
+        resident: g.totals.resident,
+        sockets: g.totals.sockets,
+    });
+    let base = EventView {
+        at_ns: T0 + 4 * S,
+        kind: EventKind::ExceedLimit,
+        observed: true,
+        count: 17,
+        socket: Some(EventSocket {
+            cookie: v.sockets[0].cookie,
+            local: v.sockets[0].local.clone(),
+            remote: v.sockets[0].remote.clone(),
+            owner: v.sockets[0].owner.clone(),
+            rmem_alloc: 20_000,
+            rcvbuf: 16_384,
+        }),
+        direction: Some("receive"),
+        allocated_pages: Some(900),
+        tcp_mem_pages: Some([600, 700, 800]),
+        lasted_ns: None,
+        name: None,
+        netns: None,
+        from: Vec::new(),
+        to: Vec::new(),
+        by: None,
+        held_resident: v.totals.resident,
+        held_sockets: v.totals.sockets,
+        held_by: held_by.collect(),
+    };
+    let plain = EventView {
+        socket: None,
+        direction: None,
+        allocated_pages: None,
+        tcp_mem_pages: None,
+        count: 1,
+        ..base.clone()
+    };
+    v.events = vec![
+        EventView {
+            at_ns: T0 + S,
+            kind: EventKind::Sysctl,
+            name: Some("net.ipv4.tcp_mem"),
+            from: vec![1, 2, 3],
+            to: vec![600, 700, 800],
+            by: Some(By {
+                pid: 88,
+                comm: Some("sysctl".to_owned()),
+            }),
+            ..plain.clone()
+        },
+        EventView {
+            at_ns: T0 + S,
+            kind: EventKind::Sysctl,
+            observed: false,
+            name: Some("net.ipv4.tcp_rmem"),
+            netns: Some(4_026_531_840),
+            from: vec![4096, 131_072, 6_291_456],
+            to: vec![4096, 16_384, 65_536],
+            ..plain.clone()
+        },
+        base,
+        EventView {
+            at_ns: T0 + 9 * S,
+            kind: EventKind::LeavePressure,
+            observed: false,
+            lasted_ns: Some(5 * S),
+            allocated_pages: Some(321),
+            held_by: Vec::new(),
+            held_resident: 0,
+            held_sockets: 0,
+            ..plain
+        },
+    ];
+    v.event_counts = [
+        (EventKind::Sysctl, 2),
+        (EventKind::ExceedLimit, 17),
+        (EventKind::LeavePressure, 1),
+    ]
+    .into();
+    v.events_lost = 2;
     v
 }
 

@@ -2,6 +2,7 @@
 //! of a whole trace (`sockmem-trace/report/1`). Integers are bytes and
 //! nanoseconds, unknown is `null`. Documents are streamed: no tree is built.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 
@@ -13,8 +14,8 @@ use super::escape::harmless;
 use super::fields::{FIELDS, Value};
 use super::{HostFacts, TOOL_VERSION};
 use crate::model::{
-    Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals, TruesizeView,
-    Verdict, View, reason_name,
+    By, Coverage, GroupView, Limit, LimitCause, LimitChange, Loss, SocketView, Totals,
+    TruesizeView, Verdict, View, reason_name,
 };
 
 /// Schema of a line of `live --format json`.
@@ -27,12 +28,30 @@ pub const REPORT_SCHEMA: &str = "sockmem-trace/report/1";
 /// # Errors
 /// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
 pub fn write_live(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Result<()> {
+    write_live_rows(view, || view.sockets.iter(), host, out)
+}
+
+/// As `write_live`, with the sockets from `rows`, each of which is asked for when the one before
+/// is written: many sockets need no more memory than one.
+///
+/// # Errors
+/// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
+pub fn write_live_rows<I>(
+    view: &View,
+    rows: impl Fn() -> I,
+    host: &HostFacts,
+    out: &mut impl Write,
+) -> io::Result<()>
+where
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     write_line(
         &Document {
             schema: LIVE_SCHEMA,
             view,
             host,
             whole: false,
+            rows,
         },
         out,
     )
@@ -43,12 +62,29 @@ pub fn write_live(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Re
 /// # Errors
 /// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
 pub fn write_report(view: &View, host: &HostFacts, out: &mut impl Write) -> io::Result<()> {
+    write_report_rows(view, || view.sockets.iter(), host, out)
+}
+
+/// As `write_report`, with the live sockets from `rows`, as in `write_live_rows`.
+///
+/// # Errors
+/// Those of `out`; a closed pipe keeps its `ErrorKind::BrokenPipe`.
+pub fn write_report_rows<I>(
+    view: &View,
+    rows: impl Fn() -> I,
+    host: &HostFacts,
+    out: &mut impl Write,
+) -> io::Result<()>
+where
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     write_line(
         &Document {
             schema: REPORT_SCHEMA,
             view,
             host,
             whole: true,
+            rows,
         },
         out,
     )
@@ -95,7 +131,7 @@ pub(super) fn write_line(document: &impl Serialize, out: &mut impl Write) -> io:
 /// Compact JSON in which a foreign string cannot steer a terminal: what
 /// `escape` refuses, and JSON itself lets pass, is written as `\uNNNN`. To a
 /// parser it is the same string.
-struct Harmless;
+pub(super) struct Harmless;
 
 impl serde_json::ser::Formatter for Harmless {
     fn write_string_fragment<W: ?Sized + Write>(
@@ -122,15 +158,21 @@ impl serde_json::ser::Formatter for Harmless {
     }
 }
 
-struct Document<'a> {
+struct Document<'a, F> {
     schema: &'static str,
     view: &'a View,
     host: &'a HostFacts,
     /// Everything seen, not only what is alive.
     whole: bool,
+    /// The live sockets.
+    rows: F,
 }
 
-impl Serialize for Document<'_> {
+impl<F, I> Serialize for Document<'_, F>
+where
+    F: Fn() -> I,
+    I: Iterator<Item: Borrow<SocketView>>,
+{
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let v = self.view;
         let mut map = s.serialize_map(None)?;
@@ -167,6 +209,12 @@ impl Serialize for Document<'_> {
             "drain_ns",
             &v.drain_ns.map(|(p50, p99, max)| Drain { p50, p99, max }),
         )?;
+        map.serialize_entry("event_counts", &events::counts(v))?;
+        map.serialize_entry("events_lost", &v.events_lost)?;
+        map.serialize_entry("kernel_counters", &v.kernel_counters)?;
+        if self.whole {
+            map.serialize_entry("events", &Seq(|| v.events.iter().map(events::Event)))?;
+        }
         map.serialize_entry(
             "processes",
             &Seq(|| v.groups.iter().map(|g| Group(g, self.whole))),
@@ -174,7 +222,10 @@ impl Serialize for Document<'_> {
         let closed = if self.whole { v.closed.as_slice() } else { &[] };
         map.serialize_entry(
             "sockets",
-            &Seq(|| v.sockets.iter().chain(closed).map(Socket)),
+            &Seq(|| {
+                let live = (self.rows)().map(Row::Live);
+                live.chain(closed.iter().map(Row::Closed)).map(Socket)
+            }),
         )?;
         map.end()
     }
@@ -223,7 +274,7 @@ struct Window {
 }
 
 #[derive(Serialize)]
-struct LossJson {
+pub(super) struct LossJson {
     seen: u64,
     sent: u64,
     merged: u64,
@@ -387,26 +438,43 @@ impl Serialize for Group<'_> {
     }
 }
 
-/// A socket: the field table, its reasons, its limits.
-struct Socket<'a>(&'a SocketView);
+/// A socket of a list.
+pub(super) enum Row<'a, B> {
+    Live(B),
+    Closed(&'a SocketView),
+}
 
-impl Serialize for Socket<'_> {
+/// A socket: the field table, its reasons, its limits.
+pub(super) struct Socket<'a, B>(pub(super) Row<'a, B>);
+
+impl<B: Borrow<SocketView>> Serialize for Socket<'_, B> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let socket = self.0;
+        let socket = match &self.0 {
+            Row::Live(socket) => socket.borrow(),
+            Row::Closed(socket) => socket,
+        };
         let mut map = s.serialize_map(None)?;
-        let mut owner = false;
-        for field in FIELDS {
-            if !field.json.starts_with(OWNER) {
-                map.serialize_entry(field.json, &(field.get)(socket))?;
-            } else if !owner {
-                map.serialize_entry("owner", &OwnerOf(socket))?;
-                owner = true;
-            }
-        }
-        map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
-        map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))?;
+        socket_members(socket, &mut map)?;
         map.end()
     }
+}
+
+/// The members of a socket's object.
+pub(super) fn socket_members<M: SerializeMap>(
+    socket: &SocketView,
+    map: &mut M,
+) -> Result<(), M::Error> {
+    let mut owner = false;
+    for field in FIELDS {
+        if !field.json.starts_with(OWNER) {
+            map.serialize_entry(field.json, &(field.get)(socket))?;
+        } else if !owner {
+            map.serialize_entry("owner", &OwnerOf(socket))?;
+            owner = true;
+        }
+    }
+    map.serialize_entry("idle_reasons", &by_reason(&socket.idle_reasons))?;
+    map.serialize_entry("limits", &Seq(|| socket.limits.iter().map(LimitJson::from)))
 }
 
 const OWNER: &str = "owner.";
@@ -435,22 +503,46 @@ impl Serialize for Value<'_> {
 }
 
 #[derive(Serialize)]
-struct LimitJson {
+struct LimitJson<'a> {
     at_ns: u64,
     what: &'static str,
     from: u32,
     to: u32,
     cause: &'static str,
+    how: &'static str,
+    option: Option<&'static str>,
+    asked: Option<i32>,
+    by: Option<ByJson<'a>>,
 }
 
-impl From<&LimitChange> for LimitJson {
-    fn from(c: &LimitChange) -> Self {
+/// Who did something.
+#[derive(Serialize)]
+pub(super) struct ByJson<'a> {
+    pid: u32,
+    comm: Option<&'a str>,
+}
+
+impl<'a> From<&'a By> for ByJson<'a> {
+    fn from(by: &'a By) -> Self {
+        ByJson {
+            pid: by.pid,
+            comm: by.comm.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a LimitChange> for LimitJson<'a> {
+    fn from(c: &'a LimitChange) -> Self {
         LimitJson {
             at_ns: c.at_ns,
             what: limit_name(c.what),
             from: c.from,
             to: c.to,
             cause: cause_name(c.cause),
+            how: if c.observed { "call" } else { "derived" },
+            option: c.option,
+            asked: c.asked,
+            by: c.by.as_ref().map(ByJson::from),
         }
     }
 }
@@ -461,6 +553,9 @@ pub fn limit_name(limit: Limit) -> &'static str {
     match limit {
         Limit::Rcvbuf => "rcvbuf",
         Limit::Sndbuf => "sndbuf",
+        Limit::ReservedMem => "reserved_mem",
+        Limit::WindowClamp => "window_clamp",
+        Limit::NotsentLowat => "notsent_lowat",
     }
 }
 
@@ -474,6 +569,8 @@ pub fn cause_name(cause: LimitCause) -> &'static str {
         LimitCause::Unknown => "unknown",
     }
 }
+
+mod events;
 
 #[cfg(test)]
 mod tests;

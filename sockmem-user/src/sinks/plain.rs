@@ -69,9 +69,10 @@ impl Plain {
         if self.dropped.is_none() {
             block.push_str(&legend(look));
         }
-        if view.sockets.is_empty() {
+        if view.totals.sockets == 0 {
             block.push('\n');
-            let nothing = if view.closed.is_empty() {
+            let seen = view.groups.iter().any(|g| g.sockets_seen > 0);
+            let nothing = if view.closed.is_empty() && !seen {
                 "No TCP socket of the target has been seen yet."
             } else {
                 "No TCP socket of the target is open now; all that were seen have closed."
@@ -92,12 +93,14 @@ impl Plain {
         let shown: Vec<&SocketView> = view.sockets[..rows].iter().collect();
         let table = columns::now(view, &shown, look);
         block.push_str(&table.text);
-        let rest = &view.sockets[rows..];
-        if !rest.is_empty() {
-            let held: u64 = rest.iter().map(|s| s.resident).sum();
+        // The view may hold no more than are shown.
+        let rest = view.totals.sockets.saturating_sub(rows as u64);
+        if rest > 0 {
+            let held: u64 = shown.iter().map(|s| s.resident).sum();
+            let held = view.totals.resident.saturating_sub(held);
             let line = format!(
                 "{} not shown; they hold {} (--all-sockets shows every one)",
-                text::counted(rest.len() as u64, "more socket", "more sockets"),
+                text::counted(rest, "more socket", "more sockets"),
                 text::bytes(held)
             );
             block.push_str(&look.paint(Style::Faint, &look.prose(&line, 2)));

@@ -5,16 +5,13 @@ use std::cmp::Reverse;
 use sockmem_common::Reason;
 
 use super::header::{answer_style, answer_words, coverage_fact, loss_facts, tier_words};
-use super::json::{cause_name, limit_name};
 use super::look::{Look, Style};
 use super::plain::Options;
-use super::{columns, groups, text};
-use crate::model::{LimitChange, SocketView, View, reason_name};
+use super::{columns, groups, incidents, text};
+use crate::model::{SocketView, View, reason_name};
 
 /// Sockets in the list of idle residency.
 const TOP: usize = 10;
-/// Entries in the list of changed limits.
-const MAX_LIMITS: usize = 10;
 
 /// The whole summary.
 #[must_use]
@@ -22,8 +19,20 @@ pub fn render(view: &View, options: &Options) -> String {
     let look = &options.look;
     let mut out = String::new();
     answer(view, options, &mut out);
+    owners(view, options, &mut out);
+    idle_sockets(view, look, &mut out);
+    truesize(view, look, &mut out);
+    incidents::limits(view, look, &mut out);
+    incidents::events(view, look, &mut out);
+    evidence(view, look, &mut out);
+    out
+}
+
+/// What each owner held, and its answer.
+pub(super) fn owners(view: &View, options: &Options, out: &mut String) {
+    let look = &options.look;
     if !view.groups.is_empty() {
-        heading(look, "BY OWNER, over the whole trace", &mut out);
+        heading(look, "BY OWNER, over the whole trace", out);
         out.push_str(&groups::whole(view, options.rows, look).text);
         if view.groups.len() > 1 {
             for g in groups::ordered(view)
@@ -35,28 +44,23 @@ pub fn render(view: &View, options: &Options) -> String {
                     groups::title(g, look),
                     look.foreign(&g.verdict.text)
                 );
-                put(&mut out, &look.prose(&line, 2));
+                put(out, &look.prose(&line, 2));
             }
         }
     }
-    idle_sockets(view, look, &mut out);
-    truesize(view, look, &mut out);
-    limits(view, look, &mut out);
-    evidence(view, look, &mut out);
-    out
 }
 
-fn put(out: &mut String, line: &str) {
+pub(super) fn put(out: &mut String, line: &str) {
     out.push_str(line);
     out.push('\n');
 }
 
-fn heading(look: &Look, title: &str, out: &mut String) {
+pub(super) fn heading(look: &Look, title: &str, out: &mut String) {
     out.push('\n');
     put(out, &look.paint(Style::Strong, title));
 }
 
-fn answer(view: &View, options: &Options, out: &mut String) {
+pub(super) fn answer(view: &View, options: &Options, out: &mut String) {
     let look = &options.look;
     let v = &view.verdict;
     let word = format!("ANSWER: {}", answer_words(v.answer));
@@ -109,7 +113,7 @@ fn answer(view: &View, options: &Options, out: &mut String) {
 }
 
 /// Why a reason holds memory.
-fn reason_words(reason: Reason) -> &'static str {
+pub(super) fn reason_words(reason: Reason) -> &'static str {
     match reason {
         Reason::Unread => "the application has not read it",
         Reason::Unacked => "the peer has not acknowledged it",
@@ -119,7 +123,7 @@ fn reason_words(reason: Reason) -> &'static str {
     }
 }
 
-fn idle_sockets(view: &View, look: &Look, out: &mut String) {
+pub(super) fn idle_sockets(view: &View, look: &Look, out: &mut String) {
     let all = || view.sockets.iter().chain(&view.closed);
     if all().all(|s| s.idle_resident_mean_bytes.is_none()) {
         return;
@@ -161,7 +165,7 @@ fn idle_sockets(view: &View, look: &Look, out: &mut String) {
     }
 }
 
-fn truesize(view: &View, look: &Look, out: &mut String) {
+pub(super) fn truesize(view: &View, look: &Look, out: &mut String) {
     if view.truesize.is_none() && view.drain_ns.is_none() {
         return;
     }
@@ -201,39 +205,7 @@ fn truesize(view: &View, look: &Look, out: &mut String) {
     }
 }
 
-fn limits(view: &View, look: &Look, out: &mut String) {
-    let mut changes: Vec<(&SocketView, &LimitChange)> = view
-        .sockets
-        .iter()
-        .chain(&view.closed)
-        .flat_map(|s| s.limits.iter().map(move |change| (s, change)))
-        .collect();
-    if changes.is_empty() {
-        return;
-    }
-    heading(look, "LIMITS CHANGED (ceilings, not memory in use)", out);
-    changes.sort_by_key(|(_, change)| change.at_ns);
-    let arrow = if look.ascii { "->" } else { "→" };
-    for (s, change) in changes.iter().take(MAX_LIMITS) {
-        let line = format!(
-            "{} {arrow} {}: {} {} {arrow} {} by {}, {} after the socket was first seen",
-            look.foreign(&s.local),
-            look.foreign(&s.remote),
-            limit_name(change.what),
-            text::bytes(u64::from(change.from)),
-            text::bytes(u64::from(change.to)),
-            cause_name(change.cause),
-            text::span(change.at_ns.saturating_sub(s.first_seen_ns))
-        );
-        put(out, &look.prose(&line, 2));
-    }
-    if let Some(rest) = changes.len().checked_sub(MAX_LIMITS).filter(|n| *n > 0) {
-        let more = text::counted(rest as u64, "more change", "more changes");
-        put(out, &look.paint(Style::Faint, &format!("{more} not shown")));
-    }
-}
-
-fn evidence(view: &View, look: &Look, out: &mut String) {
+pub(super) fn evidence(view: &View, look: &Look, out: &mut String) {
     heading(look, "HOW SURE", out);
     let mut facts = vec![
         (Style::Plain, tier_words(view.tier).to_owned()),

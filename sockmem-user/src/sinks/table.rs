@@ -57,15 +57,59 @@ pub struct Rendered {
 
 const GAP: usize = 2;
 
-/// Lays out the rows, each as long as `columns`, within the look's width.
+/// Columns that each column needs for its title and these rows.
 #[must_use]
-pub fn render(columns: &[Column], rows: &[Vec<Cell>], look: &Look) -> Rendered {
+pub fn needed(columns: &[Column], rows: &[Vec<Cell>]) -> Vec<usize> {
     let mut widths: Vec<usize> = columns.iter().map(|c| escape::width(&c.title)).collect();
     for row in rows {
         for (w, cell) in widths.iter_mut().zip(row) {
             *w = (*w).max(escape::width(&cell.text));
         }
     }
+    widths
+}
+
+/// Where the columns that fit stand, for who places cells himself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// Which column, where it begins, how wide it is; from left to right.
+    pub places: Vec<(usize, usize, usize)>,
+    /// Where bars stand between columns that must not be mixed up.
+    pub bars: Vec<usize>,
+    /// The line of bands above the titles; empty where there is none.
+    pub bands: String,
+}
+
+/// The places of columns so wide within the look's width.
+#[must_use]
+pub fn layout(columns: &[Column], widths: &[usize], look: &Look) -> Layout {
+    let kept = choose(columns, widths, look.width);
+    let widest = fit_bands(columns, &kept, widths);
+    let mut out = Layout::default();
+    let mut x = 0;
+    for (n, &i) in kept.iter().enumerate() {
+        let before = gap(columns, &kept, n, look);
+        if before.contains(look.bar()) {
+            out.bars.push(x + 1);
+        }
+        x += escape::width(&before);
+        out.places.push((i, x, widest[i]));
+        x += widest[i];
+    }
+    if kept.iter().any(|&i| !columns[i].band.is_empty()) {
+        let plain = Look {
+            color: false,
+            ..*look
+        };
+        out.bands = bands(columns, &kept, &widest, &plain);
+    }
+    out
+}
+
+/// Lays out the rows, each as long as `columns`, within the look's width.
+#[must_use]
+pub fn render(columns: &[Column], rows: &[Vec<Cell>], look: &Look) -> Rendered {
+    let widths = needed(columns, rows);
     let kept = choose(columns, &widths, look.width);
     let widest = fit_bands(columns, &kept, &widths);
     let mut out = String::new();
@@ -263,6 +307,22 @@ mod tests {
         let got = render(&columns(), &rows(), &look);
         assert_eq!(got.text, "name\na\nlong name\n");
         assert_eq!(got.dropped, ["used", "free", "max"]);
+    }
+
+    #[test]
+    fn places_are_where_the_text_has_its_columns() {
+        let look = Look::default();
+        let (columns, rows) = (columns(), rows());
+        let got = layout(&columns, &needed(&columns, &rows), &look);
+        let text = render(&columns, &rows, &look).text;
+        let lines: Vec<Vec<char>> = text.lines().map(|l| l.chars().collect()).collect();
+        assert_eq!(lines[0].iter().collect::<String>(), got.bands);
+        assert_eq!(got.bars.len(), 1);
+        assert!(lines.iter().all(|line| line[got.bars[0]] == '│'));
+        for (i, x, width) in got.places {
+            let cell: String = lines[3].iter().skip(x).take(width).collect();
+            assert_eq!(cell.trim(), rows[1][i].text, "{i}");
+        }
     }
 
     proptest! {

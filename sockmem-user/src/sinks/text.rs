@@ -8,9 +8,19 @@ pub const UNKNOWN: &str = "-";
 /// `12.5 KiB`, `832 KiB`, `1.3 MiB`. Below 10 KiB to the byte.
 #[must_use]
 pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let mut out = String::with_capacity(10);
+    push_bytes(&mut out, n);
+    out
+}
+
+/// Appends what `bytes` gives. Written out rather than formatted: a snapshot has a dozen for each of
+/// its sockets.
+pub fn push_bytes(out: &mut String, n: u64) {
+    const UNITS: [&str; 6] = [" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"];
     if n < 10 * 1024 {
-        return format!("{n} B");
+        push_number(out, n);
+        out.push_str(" B");
+        return;
     }
     // Tenths of the unit, rounded to nearest; the next unit from 1023.5 on, so
     // that rounding never prints "1024 KiB".
@@ -19,13 +29,33 @@ pub fn bytes(n: u64) -> String {
     while unit + 1 < UNITS.len() && n * 2 >= 2047 << (10 * (unit + 1)) {
         unit += 1;
     }
-    let size = 1u128 << (10 * (unit + 1));
-    let tenths = (n * 10 + size / 2) / size;
+    let shift = 10 * (unit + 1);
+    let half = 1u128 << (shift - 1);
+    // Below 1024 of the largest unit: both fit into 64 bits.
+    let tenths = ((n * 10 + half) >> shift) as u64;
     if tenths < 1000 {
-        format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+        push_number(out, tenths / 10);
+        out.push('.');
+        push_number(out, tenths % 10);
     } else {
-        format!("{} {}", (n + size / 2) / size, UNITS[unit])
+        push_number(out, ((n + half) >> shift) as u64);
     }
+    out.push_str(UNITS[unit]);
+}
+
+/// Appends a number in decimal.
+pub fn push_number(out: &mut String, mut n: u64) {
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
 
 /// As `bytes`, with a minus where it is below zero.
@@ -113,6 +143,14 @@ pub fn moment(unix_ns: u64) -> String {
         s / 60 % 60,
         s % 60
     )
+}
+
+/// A moment in UTC to the nanosecond: `2026-01-31 23:59:59.000000001Z`.
+#[must_use]
+pub fn moment_ns(unix_ns: u64) -> String {
+    let whole = moment(unix_ns);
+    let seconds = whole.strip_suffix('Z').unwrap_or(&whole);
+    format!("{seconds}.{:09}Z", unix_ns % 1_000_000_000)
 }
 
 /// Words wrapped to `width` columns, lines after the first indented by `indent`.

@@ -8,6 +8,7 @@ use crate::paths::{Path, paths};
 const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["sinks"],
+    &["recording"],
     &["model"],
     &["decode"],
     &["collect"],
@@ -17,14 +18,17 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Pure layers: fed with values, and knowing nothing of where those come from.
-const PURE: &[&str] = &["decode", "model"];
+const PURE: &[&str] = &["decode", "model", "recording"];
 /// The crate's own modules that a pure layer may name.
-const PURE_MODULES: &[&str] = &["decode", "model", "facts"];
+const PURE_MODULES: &[&str] = &["decode", "model", "recording", "facts"];
 /// Dependencies that do nothing but compute.
 const PURE_CRATES: &[&str] = &[
     "sockmem_common",
     "bytes",
+    "crc32fast",
+    "hashbrown",
     "hdrhistogram",
+    "flate2",
     "serde",
     "serde_json",
     "thiserror",

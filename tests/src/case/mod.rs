@@ -2,12 +2,19 @@
 
 mod churn;
 mod detach;
+mod diff;
 mod errors;
+mod export;
+mod inspect;
+mod limits;
 mod loss;
 mod motion;
 mod owner;
+mod pressure;
+mod record;
 mod rest;
 mod scene;
+mod screen;
 mod selftest;
 mod sockstat;
 mod truth;
@@ -68,6 +75,8 @@ pub(crate) enum Place {
     Anywhere,
     /// Only where the whole machine is the test's own.
     Vm,
+    /// Only on a developer's machine: needs programs that no guest has.
+    Host,
 }
 
 /// A test's script.
@@ -83,6 +92,8 @@ pub(crate) struct Case {
     pub(crate) place: Place,
     /// Goes on with what the tests before it left in [`Cx::shared`].
     pub(crate) shares: bool,
+    /// Times the usual limit of time.
+    pub(crate) long: u32,
     /// The test itself.
     pub(crate) body: Body,
 }
@@ -98,7 +109,18 @@ pub(crate) fn case(
         tiers,
         place: Place::Anywhere,
         shares: false,
+        long: 1,
         body: Box::new(body),
+    }
+}
+
+impl Case {
+    /// The same, with `times` the usual limit of time.
+    fn longer(self, times: u32) -> Case {
+        Case {
+            long: times,
+            ..self
+        }
     }
 }
 
@@ -173,14 +195,21 @@ fn all() -> Vec<Case> {
     let mut out = Vec::new();
     out.extend(selftest::cases());
     out.extend(errors::cases());
+    out.extend(inspect::cases());
     out.extend(rest::cases());
     out.extend(motion::cases());
     out.extend(truth::cases());
     out.extend(owner::cases());
+    out.extend(limits::cases());
+    out.extend(pressure::cases());
     out.extend(churn::cases());
     out.extend(loss::cases());
     out.extend(sockstat::cases());
+    out.extend(diff::cases());
+    out.extend(record::cases());
     out.extend(detach::cases());
+    out.extend(export::cases());
+    out.extend(screen::cases());
     out
 }
 
@@ -189,11 +218,12 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 fn wanted(options: &Options, case: &Case, tier: Tier) -> bool {
     let tier_fits = options.tier.as_ref().is_none_or(|t| t == tier.name());
-    let host_fits = !options.host
-        || matches!(tier, Tier::Tracepoint | Tier::None) && case.place == Place::Anywhere;
+    let host_fits =
+        !options.host || matches!(tier, Tier::Tracepoint | Tier::None) && case.place != Place::Vm;
+    let place_fits = options.host || case.place != Place::Host;
     let once = options.host || case.tiers != ONCE || tier == Tier::Fentry;
     let named = options.filters.is_empty() || options.filters.iter().any(|f| case.name.contains(f));
-    tier_fits && host_fits && once && named
+    tier_fits && host_fits && place_fits && once && named
 }
 
 /// Runs the tests that `options` select; false when one failed.
@@ -228,7 +258,7 @@ pub(crate) fn run_all(options: &Options) -> Result<bool> {
                     kernel,
                     release: release.clone(),
                     shared: Rc::clone(&shared),
-                    deadline: Instant::now() + LIMIT,
+                    deadline: Instant::now() + LIMIT * case.long,
                 })
             };
             let mut outcome = run();

@@ -5,6 +5,8 @@ pub(crate) mod accept;
 pub(crate) mod close;
 pub(crate) mod copy;
 pub(crate) mod fleet;
+pub(crate) mod limit;
+pub(crate) mod limit_calls;
 pub(crate) mod loss;
 pub(crate) mod owner;
 pub(crate) mod stage;
@@ -50,6 +52,11 @@ pub(crate) const ALL: &[Workload] = &[
     w("stress", Use::Rest, traffic::stress),
     w("pacing", Use::Rest, traffic::pacing),
     w("limits", Use::Rest, traffic::limits),
+    w("set-options", Use::Rest, limit_calls::set_options),
+    w("autotune", Use::Special, limit_calls::autotune),
+    w("overfull", Use::Special, limit_calls::overfull),
+    w("overfull-hole", Use::Special, limit_calls::overfull_hole),
+    w("pressure", Use::Special, limit_calls::pressure),
     w("lossy", Use::RestBoth, loss::lossy),
     w("collapse", Use::Rest, loss::collapse),
     w("prune", Use::RestBoth, loss::prune),
@@ -84,6 +91,11 @@ pub(crate) const ALL: &[Workload] = &[
     w("unsent", Use::Special, window::unsent),
     w("hole", Use::Special, window::hole),
     w("tiny", Use::Special, window::tiny),
+    w("limit-never", Use::Special, limit::never),
+    w("limit-short", Use::Special, limit::short),
+    w("limit-listener", Use::Special, limit::listener),
+    w("limit-accepted", Use::Special, limit::accepted),
+    w("limit-queued", Use::Special, limit::queued),
     w("fork", Use::Special, owner::fork_child),
     w("fdpass", Use::Special, owner::fd_passing),
     w("exit", Use::Special, owner::exit),

@@ -137,7 +137,94 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
             .note("memlock of each map's fdinfo; for 65,536 sockets, allocated when they are made"),
         );
     }
+    rows.extend(parts(bench)?);
+    rows.extend(churn(bench)?);
     Ok(rows)
+}
+
+/// Heap of the model, and of a picture; time of a picture.
+fn parts(bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for sockets in [10_000, 100_000] {
+        let mut all = Vec::new();
+        for _ in 0..bench.rounds.min(3) {
+            all.push(bench.ask(&["memory", &sockets.to_string()])?);
+        }
+        let of = |name: &str, unit: f64| {
+            let figures = all.iter().filter_map(|v| v[name].as_f64());
+            Sample::of(figures.map(|v| v / unit))
+        };
+        let mut row = |what: &str, unit, sample| {
+            let row = Row::new(format!("{what}, {sockets} sockets"), unit, sample);
+            rows.push(row);
+        };
+        let per_socket = |name| of(name, 1.0);
+        let (quiet, active) = ("quiet_bytes_per_socket", "active_bytes_per_socket");
+        row(
+            "heap of the model per quiet socket",
+            "bytes",
+            per_socket(quiet),
+        );
+        row(
+            "heap of the model per socket in use",
+            "bytes",
+            per_socket(active),
+        );
+        row("a JSON line, quiet", "s", of("quiet_picture_s", 1.0));
+        row("a JSON line, in use", "s", of("active_picture_s", 1.0));
+        let most = of("active_picture_bytes", MIB);
+        row("heap of a JSON line, in use", "MiB", most);
+        let calls = of("allocations_per_change", 1.0);
+        row("allocations per change", "", calls);
+        if sockets == 10_000 {
+            let heap = "heap of the model after";
+            let (half, whole) = (of("churned_half_bytes", MIB), of("churned_bytes", MIB));
+            rows.push(Row::new(
+                format!("{heap} 20,000 connections, one after the other"),
+                "MiB",
+                half,
+            ));
+            rows.push(Row::new(format!("{heap} 40,000 of them"), "MiB", whole));
+        }
+    }
+    Ok(rows)
+}
+
+/// What connections that come and go leave behind.
+fn churn(bench: &Bench) -> Result<Vec<Row>> {
+    let seconds = bench.churn_s.max(6);
+    let mut child = bench
+        .helper(&["churn", "1000", &(seconds + 5).to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting connections that come and go")?;
+    let stdout = child.stdout.take().context("stdout")?;
+    let load = Ended(child);
+    BufReader::new(stdout).read_line(&mut String::new())?;
+    let tracer = Tracer::start(bench, load.0.id(), &[])?;
+    let resident = || -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", tracer.pid()))?;
+        let bytes = status(&text, "VmRSS").context("no VmRSS")?;
+        Ok(bytes as f64 / MIB)
+    };
+    // By then as many have closed as are kept.
+    std::thread::sleep(Duration::from_secs(5));
+    let early = resident()?;
+    std::thread::sleep(Duration::from_secs(seconds - 5));
+    let late = resident()?;
+    tracer.finish()?;
+    drop(load);
+    let row = |what: String, mib| Row::new(what, "MiB", Sample::of([mib]));
+    let note = "1,000 connections a second, each with 512 bytes";
+    Ok(vec![
+        row(
+            "VmRSS after 5 s of connections that come and go".into(),
+            early,
+        )
+        .note(note),
+        row(format!("VmRSS after {seconds} s of them"), late).note(note),
+    ])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod hooks;
 mod iperf;
 mod memory;
 mod redis;
+mod snapshot;
 mod stats;
 mod table;
 mod throughput;
@@ -27,11 +28,14 @@ use table::Row;
 /// What to measure, and how often.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach
+    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach, snapshot
     names: Vec<String>,
     /// Runs of each kind
     #[arg(long, value_name = "N", default_value_t = 7)]
     rounds: usize,
+    /// How long connections come and go while the tracer's memory is watched (memory)
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    churn: u64,
     /// Writes every result there, too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -50,6 +54,8 @@ struct Bench {
     object: Option<PathBuf>,
     /// As `Options::rounds`.
     rounds: usize,
+    /// As `Options::churn`.
+    churn_s: u64,
     /// A folder for what is needed while it runs.
     scratch: PathBuf,
 }
@@ -89,6 +95,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("idle", user::idle),
     ("loads", user::loads),
     ("attach", user::attach),
+    ("snapshot", snapshot::measure),
 ];
 
 /// Builds what is measured, measures it, prints the table.
@@ -163,6 +170,7 @@ fn prepare(options: &Options) -> Result<Bench> {
         helper: release.join("sockmem-bench"),
         object,
         rounds: options.rounds.max(1),
+        churn_s: options.churn,
         scratch,
     })
 }

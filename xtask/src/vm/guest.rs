@@ -21,6 +21,8 @@ pub(crate) struct Programs {
     pub(crate) e2e: PathBuf,
     /// The tool under test.
     pub(crate) trace: PathBuf,
+    /// Writes recordings of hosts that do not exist.
+    pub(crate) fleet: PathBuf,
 }
 
 impl Programs {
@@ -74,6 +76,7 @@ impl Programs {
             init: take("vm-init")?,
             e2e: take("sockmem-e2e")?,
             trace: take("sockmem-trace")?,
+            fleet: take("sockmem-fleet")?,
         })
     }
 }

@@ -1,7 +1,8 @@
 use std::os::unix::fs::symlink;
 
-use super::fds::parse_socket_link;
+use super::fds::{names, parse_socket_link};
 use super::*;
+use crate::facts::inventory::{Holder, Holders};
 
 /// A tree that looks like `/proc`, with the given files per process.
 struct Tree(tempfile::TempDir);
@@ -87,23 +88,70 @@ fn owners_of_many_processes_are_found() {
         .link("7/fd/4", "socket:[20]")
         .link("5/fd/9", "socket:[900]")
         .link("6/fd/0", "/dev/null");
-    let owners = tree
+    let holders = tree
         .procfs()
-        .socket_owners([7, 5, 6, 8, 7])
+        .socket_holders([7, 5, 6, 8, 7])
         .expect("8 is only gone");
-    let of = |inode| owners.of(inode).collect::<Vec<_>>();
-    assert_eq!(of(900), [5, 7]);
-    assert_eq!(of(20), [7]);
+    let of = |inode| -> Vec<_> { holders.of(inode).iter().map(|h| (h.pid, h.fd)).collect() };
+    assert_eq!(of(900), [(5, 9), (7, 3)]);
+    assert_eq!(of(20), [(7, 4)]);
     assert!(of(0).is_empty() && of(21).is_empty() && of(u64::MAX).is_empty());
-    assert_eq!(
-        (owners.len(), owners.denied, owners.is_empty()),
-        (3, 0, false)
-    );
+    assert_eq!((holders.all().len(), holders.denied), (3, 0));
     let tree = tree.file("9/fd", "not a directory");
     assert!(matches!(
-        tree.procfs().socket_owners([9]),
+        tree.procfs().socket_holders([9]),
         Err(ProcError::Io { .. })
     ));
+}
+
+/// More links than fit into the blocks that may wait, with and without a thread that helps.
+#[test]
+fn thousands_of_descriptors_are_all_found() {
+    let mut tree = Tree::new();
+    for fd in 0..6000 {
+        tree = tree.link(&format!("7/fd/{fd}"), &format!("socket:[{}]", 100_000 + fd));
+    }
+    let alone = tree.procfs().socket_holders([7]).unwrap();
+    let walk = FdWalk::default();
+    let (mut own, mut helped) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        let helper = scope.spawn(|| walk.help(&mut helped));
+        tree.procfs().list_holders([7], &walk, &mut own).unwrap();
+        walk.help(&mut own);
+        helper.join().unwrap();
+    });
+    own.extend(helped);
+    let together = Holders::new(own, 0);
+    assert_eq!(together, alone);
+    assert_eq!(alone.all().len(), 6000);
+    assert!((0..6000).all(|fd| alone.of(100_000 + fd)
+        == [Holder {
+            inode: 100_000 + fd,
+            pid: 7,
+            fd: fd as u32
+        }]));
+}
+
+#[test]
+fn a_broken_block_of_entries_ends_it() {
+    let entry = |len: u16, name: &[u8]| {
+        let mut e = vec![0; 16];
+        e.extend(len.to_ne_bytes());
+        e.push(10);
+        e.extend(name);
+        e.resize(usize::from(len).max(19), 0);
+        e
+    };
+    let block = [entry(24, b"12\0"), entry(24, b"7\0")].concat();
+    let all: Vec<_> = names(&block).map(|n| n.to_bytes().to_vec()).collect();
+    assert_eq!(all, [b"12".to_vec(), b"7".to_vec()]);
+    for len in 0..block.len() {
+        assert!(names(&block[..len]).count() <= 1, "{len}");
+    }
+    // A length less than its own header, and a name without an end.
+    assert_eq!(names(&entry(0, b"1\0")).count(), 0);
+    assert_eq!(names(&entry(18, b"")).count(), 0);
+    assert_eq!(names(&entry(24, b"12345")).count(), 0);
 }
 
 #[test]
@@ -165,6 +213,26 @@ fn broken_stat_is_refused() {
         parse_stat(b"x (a) R 1 42 42 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 777"),
         None
     );
+}
+
+#[test]
+fn a_command_line_is_joined_and_bounded() {
+    let long = format!("a\0{}", "b".repeat(5000));
+    let tree = Tree::new()
+        .file("7/cmdline", "redis-server\0--port\x007000\0\0\0")
+        .file("8/cmdline", "")
+        .file("9/cmdline", long);
+    let procfs = tree.procfs();
+    assert_eq!(
+        procfs.cmdline(7).unwrap().as_deref(),
+        Some("redis-server --port 7000")
+    );
+    assert_eq!(procfs.cmdline(8).unwrap(), None);
+    assert_eq!(
+        procfs.cmdline(9).unwrap().map(|c| c.len()),
+        Some(CMDLINE_MOST)
+    );
+    assert!(matches!(procfs.cmdline(10), Err(ProcError::Gone(10))));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every TCP socket of one network namespace, read through NETLINK_SOCK_DIAG.
+//! Every socket of one network namespace, read through NETLINK_SOCK_DIAG: TCP, UDP, unix.
 //!
 //! A `SockDiag` belongs to the network namespace that its thread was in when it
 //! was opened, and may then be used from any thread: `netns::in_netns_of(pid,
@@ -7,6 +7,7 @@
 //! What it cannot show: inet_diag walks the kernel's hash tables, so sockets in
 //! state CLOSE are found only while they are bound, and only from 6.8.
 
+mod unix;
 mod wire;
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,12 +17,9 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
 };
 
+pub use crate::facts::socket::{AF_INET, AF_INET6, AF_UNIX, DiagSocket, Meminfo};
+pub use unix::parse_unix_diag;
 pub use wire::{MalformedDiag, parse_inet_diag};
-
-/// `AF_INET`, as `DiagSocket::family` holds it.
-pub const AF_INET: u8 = libc::AF_INET as u8;
-/// `AF_INET6`, as `DiagSocket::family` holds it.
-pub const AF_INET6: u8 = libc::AF_INET6 as u8;
 
 /// One dump message is at most 32 KiB (`netlink_recvmsg` caps `max_recvmsg_len`
 /// there, net/netlink/af_netlink.c, 5.10 to 7.2); twice that never truncates.
@@ -29,67 +27,6 @@ const BUFFER: usize = 64 * 1024;
 
 /// How often one dump is begun again when the kernel says that it was interrupted.
 const MAX_RESTARTS: u32 = 3;
-
-/// A socket's memory: attribute `INET_DIAG_SKMEMINFO`, the kernel's
-/// `sk_get_meminfo()` (net/core/sock.c). Bytes, save `drops`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Meminfo {
-    /// `sk_backlog.rmem_alloc`.
-    pub rmem_alloc: u32,
-    /// `sk_rcvbuf`: a limit.
-    pub rcvbuf: u32,
-    /// `sk_wmem_alloc` minus its bias of 1; overlaps `wmem_queued`.
-    pub wmem_alloc: u32,
-    /// `sk_sndbuf`: a limit.
-    pub sndbuf: u32,
-    /// `sk_forward_alloc`; may be negative for a moment.
-    pub forward_alloc: i32,
-    /// `sk_wmem_queued`.
-    pub wmem_queued: u32,
-    /// `sk_omem_alloc`.
-    pub optmem: u32,
-    /// `sk_backlog.len`.
-    pub backlog: u32,
-    /// `sk_drops`: packets.
-    pub drops: u32,
-}
-
-impl Meminfo {
-    /// `rmem_alloc + wmem_queued + forward_alloc`, never below zero, as
-    /// `sockmem_common::Counters::resident`.
-    #[must_use]
-    pub fn resident(&self) -> u64 {
-        let sum = i64::from(self.rmem_alloc)
-            + i64::from(self.wmem_queued)
-            + i64::from(self.forward_alloc);
-        u64::try_from(sum).unwrap_or(0)
-    }
-}
-
-/// One TCP socket as `struct inet_diag_msg` describes it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DiagSocket {
-    /// `sk_cookie`: never reused while the host is up.
-    pub cookie: u64,
-    /// Inode of its file; 0 without a file (not accepted yet, or orphan).
-    pub inode: u64,
-    /// User id that its file belongs to.
-    pub uid: u32,
-    /// `AF_INET` or `AF_INET6`.
-    pub family: u8,
-    /// `sk_state` (`TCP_*`, as `SockState::tcp_state`).
-    pub state: u8,
-    /// Address in network byte order, IPv4 in the first four bytes; port in host byte order.
-    pub local: ([u8; 16], u16),
-    /// As `local`.
-    pub remote: ([u8; 16], u16),
-    /// Payload not read yet, bytes; of a listener the connections that wait to be accepted.
-    pub rqueue: u32,
-    /// Payload not acknowledged yet, bytes; of a listener its limit on waiting connections.
-    pub wqueue: u32,
-    /// `None` for a time-wait or request mini-socket, which holds no buffers.
-    pub meminfo: Option<Meminfo>,
-}
 
 /// What one dump went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,6 +41,16 @@ pub struct DumpInfo {
     pub incomplete: bool,
 }
 
+impl DumpInfo {
+    /// Adds what another dump went through.
+    pub fn add(&mut self, other: DumpInfo) {
+        self.sockets += other.sockets;
+        self.minis += other.minis;
+        self.restarts += other.restarts;
+        self.incomplete |= other.incomplete;
+    }
+}
+
 /// Why sockets could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DiagError {
@@ -112,6 +59,18 @@ pub enum DiagError {
         "reading TCP sockets needs the kernel module tcp_diag, and the kernel has not loaded it ({0}): run `sudo modprobe tcp_diag`"
     )]
     Unavailable(Errno),
+    /// The kernel has no sock_diag for another kind loaded.
+    #[error(
+        "reading {kind} sockets needs the kernel module {module}, and the kernel has not loaded it ({errno}): run `sudo modprobe {module}`"
+    )]
+    NoModule {
+        /// Which sockets.
+        kind: &'static str,
+        /// What reads them.
+        module: &'static str,
+        /// What the kernel said.
+        errno: Errno,
+    },
     /// A security policy or a seccomp filter forbids it.
     #[error(
         "reading TCP sockets needs a NETLINK_SOCK_DIAG socket, and this process may not use one ({0}): run it with sudo, or outside of the sandbox that forbids it"
@@ -126,6 +85,18 @@ pub enum DiagError {
 }
 
 impl DiagError {
+    /// The same of sockets other than TCP.
+    fn of(self, kind: &'static str, module: &'static str) -> Self {
+        match self {
+            DiagError::Unavailable(errno) => DiagError::NoModule {
+                kind,
+                module,
+                errno,
+            },
+            other => other,
+        }
+    }
+
     fn from_errno(errno: Errno, doing: &'static str) -> Self {
         match errno {
             // No handler for the family, none for TCP, or no sock_diag at all
@@ -178,7 +149,38 @@ impl SockDiag {
     /// `DiagError`; sockets given before it are valid. After `Malformed` the kernel
     /// may still be in the middle of its answer: open a new `SockDiag`.
     pub fn dump_tcp(&mut self, mut each: impl FnMut(&DiagSocket)) -> Result<DumpInfo, DiagError> {
-        self.dump(wire::STATES, &mut each)
+        self.dump(|seq| wire::request(wire::STATES, seq), &mut |socket, _| {
+            each(socket);
+        })
+    }
+
+    /// Gives every UDP socket of the namespace, IPv4 and then IPv6, to `each`; else as `dump_tcp`.
+    /// `rqueue` and `wqueue` are memory here, not payload (net/ipv4/udp_diag.c).
+    ///
+    /// # Errors
+    /// As `dump_tcp`.
+    pub fn dump_udp(&mut self, mut each: impl FnMut(&DiagSocket)) -> Result<DumpInfo, DiagError> {
+        let mut both = DumpInfo::default();
+        for family in [AF_INET, AF_INET6] {
+            let request = |seq| wire::request_udp(family, seq);
+            let info = self.dump(request, &mut |socket, _| {
+                each(socket);
+            });
+            both.add(info.map_err(|e| e.of("UDP", "udp_diag"))?);
+        }
+        Ok(both)
+    }
+
+    /// Gives every unix socket of the namespace with its name to `each`; else as `dump_tcp`.
+    ///
+    /// # Errors
+    /// As `dump_tcp`.
+    pub fn dump_unix(
+        &mut self,
+        mut each: impl FnMut(&DiagSocket, &[u8]),
+    ) -> Result<DumpInfo, DiagError> {
+        self.dump(unix::request, &mut each)
+            .map_err(|e| e.of("unix", "unix_diag"))
     }
 
     /// Asks for as little as possible, to learn whether it works.
@@ -187,16 +189,17 @@ impl SockDiag {
     /// As `dump_tcp`.
     pub fn probe(&mut self) -> Result<(), DiagError> {
         // Listeners only: the kernel skips its table of connections.
-        self.dump(wire::STATE_LISTEN, &mut |_| {}).map(|_| ())
+        self.dump(|seq| wire::request(wire::STATE_LISTEN, seq), &mut |_, _| {})
+            .map(|_| ())
     }
 
-    fn dump(
+    fn dump<R: AsRef<[u8]>>(
         &mut self,
-        states: u32,
-        each: &mut impl FnMut(&DiagSocket),
+        request: impl Fn(u32) -> R,
+        each: &mut impl FnMut(&DiagSocket, &[u8]),
     ) -> Result<DumpInfo, DiagError> {
         let mut info = DumpInfo::default();
-        while self.dump_once(states, &mut info, each)? {
+        while self.dump_once(&request, &mut info, each)? {
             if info.restarts == MAX_RESTARTS {
                 info.incomplete = true;
                 break;
@@ -207,15 +210,15 @@ impl SockDiag {
     }
 
     /// One dump; whether the kernel said that it was interrupted.
-    fn dump_once(
+    fn dump_once<R: AsRef<[u8]>>(
         &mut self,
-        states: u32,
+        request: impl Fn(u32) -> R,
         info: &mut DumpInfo,
-        each: &mut impl FnMut(&DiagSocket),
+        each: &mut impl FnMut(&DiagSocket, &[u8]),
     ) -> Result<bool, DiagError> {
         self.seq = self.seq.wrapping_add(1);
-        let request = wire::request(states, self.seq);
-        retry(|| send(self.fd.as_raw_fd(), &request, MsgFlags::empty()))
+        let request = request(self.seq);
+        retry(|| send(self.fd.as_raw_fd(), request.as_ref(), MsgFlags::empty()))
             .map_err(|errno| DiagError::from_errno(errno, "the request"))?;
         let mut interrupted = false;
         loop {

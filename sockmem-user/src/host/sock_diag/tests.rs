@@ -43,7 +43,9 @@ fn batch(
 ) {
     let mut cookies = Vec::new();
     let mut info = DumpInfo::default();
-    let result = read_batch(bytes, 1, &mut info, &mut |s| cookies.push(s.cookie));
+    let result = read_batch(bytes, 1, &mut info, &mut |s: &DiagSocket, _: &[u8]| {
+        cookies.push(s.cookie);
+    });
     (
         cookies,
         info,
@@ -464,4 +466,94 @@ fn mini_sockets_are_left_out() {
         .dump_tcp(|_| {})
         .expect("dump");
     assert!(info.minis >= 1, "{info:?}");
+}
+
+/// A `struct unix_diag_msg` with these attributes.
+fn unix_message(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = vec![AF_UNIX, 1, 1, 0];
+    bytes.extend(4711u32.to_ne_bytes());
+    bytes.extend(7u64.to_ne_bytes());
+    for (kind, payload) in attributes {
+        bytes.extend((payload.len() as u16 + 4).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(*payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+#[test]
+fn a_unix_socket_is_read_field_by_field() {
+    let memory: Vec<u8> = (1..=9u32).flat_map(u32::to_ne_bytes).collect();
+    let queues: Vec<u8> = [3u32, 4].iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let bytes = unix_message(&[
+        (0, b"\0name"),
+        (2, &9u32.to_ne_bytes()),
+        (4, &queues),
+        (5, &memory),
+        (99, b"unknown"),
+    ]);
+    let (socket, name) = parse_unix_diag(&bytes).expect("it parses");
+    assert_eq!(name, b"\0name");
+    assert_eq!((socket.inode, socket.cookie), (4711, 7));
+    assert_eq!((socket.state, socket.kind, socket.peer_inode), (1, 1, 9));
+    assert_eq!((socket.rqueue, socket.wqueue), (3, 4));
+    let m = socket.meminfo.expect("asked for");
+    assert_eq!((m.rmem_alloc, m.wmem_alloc, m.drops), (1, 3, 9));
+    for len in 0..16 {
+        assert!(parse_unix_diag(&bytes[..len]).is_err(), "{len}");
+    }
+    for len in 16..bytes.len() {
+        // Lacks attributes at most.
+        if let Ok((socket, _)) = parse_unix_diag(&bytes[..len]) {
+            assert_eq!(socket.cookie, 7);
+        }
+    }
+}
+
+#[test]
+fn the_cgroup_comes_where_the_kernel_gives_it() {
+    let mut bytes = SAVED[..72].to_vec();
+    assert_eq!(parse_inet_diag(&bytes).unwrap().unwrap().cgroup_id, None);
+    bytes.extend([8, 0, 21, 0, 1, 2, 3, 4]); // too short to be one
+    assert_eq!(parse_inet_diag(&bytes).unwrap().unwrap().cgroup_id, None);
+    bytes.extend([12, 0, 21, 0]);
+    bytes.extend(6170u64.to_ne_bytes());
+    assert_eq!(
+        parse_inet_diag(&bytes).unwrap().unwrap().cgroup_id,
+        Some(6170)
+    );
+}
+
+#[test]
+fn own_udp_and_unix_sockets_are_listed() {
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let port = udp.local_addr().expect("address").port();
+    let (mut a, b) = std::os::unix::net::UnixStream::pair().expect("pair");
+    a.write_all(&[1; 3000]).expect("write");
+    let inode = std::fs::File::from(std::os::fd::OwnedFd::from(b.try_clone().expect("dup")))
+        .metadata()
+        .expect("fstat")
+        .ino();
+    let mut diag = SockDiag::open().expect("sock_diag opens");
+    let mut found = 0;
+    diag.dump_udp(|s| found += u32::from(s.local.1 == port && s.meminfo.is_some()))
+        .expect("udp_diag");
+    assert_eq!(found, 1);
+    let mut reader = None;
+    diag.dump_unix(|s, _| {
+        if s.inode == inode {
+            reader = Some(*s);
+        }
+    })
+    .expect("unix_diag");
+    let reader = reader.expect("the own socket is listed");
+    assert_eq!((reader.rqueue, reader.kind), (3000, 1));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_unix_reader_fail_otherwise(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+        let _ = parse_unix_diag(&bytes);
+    }
 }

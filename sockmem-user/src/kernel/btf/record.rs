@@ -87,7 +87,7 @@ impl Kind {
     pub(super) fn is_indexed(self) -> bool {
         matches!(
             self,
-            Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func
+            Kind::Struct | Kind::Union | Kind::Typedef | Kind::Func | Kind::Var
         )
     }
 
@@ -98,6 +98,7 @@ impl Kind {
             Kind::Union => "union",
             Kind::Typedef => "typedef",
             Kind::Func => "function",
+            Kind::Var => "variable",
             _ => "type",
         }
     }

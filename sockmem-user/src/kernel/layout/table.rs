@@ -19,6 +19,8 @@ pub(super) enum Want {
     Array(u32),
     /// A pointer to a type of that name.
     Pointer(&'static str),
+    /// A pointer to whatever it is.
+    Address,
 }
 
 impl std::fmt::Display for Want {
@@ -28,6 +30,7 @@ impl std::fmt::Display for Want {
             Want::Bytes(bytes) => write!(f, "a struct of {bytes} bytes"),
             Want::Array(bytes) => write!(f, "an array of {bytes} bytes"),
             Want::Pointer(name) => write!(f, "a pointer to {name}"),
+            Want::Address => write!(f, "a pointer"),
         }
     }
 }
@@ -71,12 +74,15 @@ macro_rules! rows {
 }
 
 use Need::{Optional, Required};
-use Want::{Array, Bytes, Integer, Pointer};
+use Want::{Address, Array, Bytes, Integer, Pointer};
 
 const IPV4: &str = "IPv4 addresses of sockets";
 const IPV6: &str = "IPv6 addresses of sockets";
 const PAYLOAD: &str = "unread bytes, idle times and the idle reasons unread, unacked and unsent";
 const TRUESIZE: &str = "the histogram of buffer sizes and the payload ratio";
+const ENTER: &str = "the moment at which TCP enters memory pressure";
+const ALLOCATED: &str = "pages charged to TCP, and tcp_mem, in events of memory pressure";
+const WRITER: &str = "who writes a sysctl";
 const FOLLOW: &str = "following the children of traced processes (--follow)";
 
 /// Widths are those of 5.10 to 7.2; `atomic_t`, `refcount_t` and `atomic64_t` are
@@ -140,6 +146,20 @@ pub(super) const TABLE: &[Row] = rows! {
     cb_end_seq = "tcp_skb_cb" "end_seq", Integer(4), Optional(TRUESIZE);
     task_tgid = "task_struct" "tgid", Integer(4), Optional(FOLLOW);
     task_pid = "task_struct" "pid", Integer(4), Optional(FOLLOW);
+    socket_sk = "socket" "sk", Pointer("sock"),
+        Optional("who set SO_RCVBUF, SO_SNDBUF or SO_RESERVE_MEM, and to what");
+    window_clamp = "tcp_sock" "window_clamp", Integer(4), Optional("changes of TCP_WINDOW_CLAMP");
+    notsent_lowat = "tcp_sock" "notsent_lowat", Integer(4),
+        Optional("changes of TCP_NOTSENT_LOWAT");
+    prot = "sock" "__sk_common.skc_prot", Pointer("proto"), Optional(ENTER);
+    proto_allocated = "proto" "memory_allocated", Address, Optional(ALLOCATED);
+    proto_pressure = "proto" "memory_pressure", Address, Optional(ENTER);
+    proto_limits = "proto" "sysctl_mem", Address, Optional(ALLOCATED);
+    kiocb_file = "kiocb" "ki_filp", Pointer("file"), Optional(WRITER);
+    file_dentry = "file" "f_path.dentry", Pointer("dentry"), Optional(WRITER);
+    dentry_name = "dentry" "d_name.name", Address, Optional(WRITER);
+    task_nsproxy = "task_struct" "nsproxy", Pointer("nsproxy"), Optional(WRITER);
+    nsproxy_net = "nsproxy" "net_ns", Pointer("net"), Optional(WRITER);
 };
 
 /// In the order of [`Layout`].
@@ -161,6 +181,12 @@ pub(super) const SPECIAL: &[Special] = &[
         path: "sock.sk_userlocks",
         lost: USERLOCKS,
         find: userlocks_shift,
+    },
+    Special {
+        name: "reserved_mem",
+        path: "sock.sk_reserved_mem",
+        lost: "changes of SO_RESERVE_MEM",
+        find: reserved_mem,
     },
 ];
 
@@ -208,4 +234,17 @@ fn userlocks_bits(btf: &Btf) -> Result<(u32, u32), String> {
         ));
     }
     Ok((field.byte_offset, shift))
+}
+
+/// `sk_reserved_mem`. A kernel without it (before 5.16) has no SO_RESERVE_MEM, so nothing is
+/// lost: the offset stays absent, and that is no failure.
+fn reserved_mem(btf: &Btf, layout: &mut Layout) -> Result<(), String> {
+    let Ok(field) = btf.member("sock", "sk_reserved_mem") else {
+        return Ok(());
+    };
+    if field.bit_field || field.shape != Shape::Integer || field.size_bytes != 4 {
+        return Err("`sock.sk_reserved_mem` is no integer of 4 bytes".to_owned());
+    }
+    layout.reserved_mem = field.byte_offset;
+    Ok(())
 }

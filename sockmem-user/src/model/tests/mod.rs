@@ -2,7 +2,10 @@
 //! records may come late or not at all.
 
 mod feeding;
+mod happened;
+mod kept;
 mod properties;
+mod survey;
 mod truth;
 mod views;
 

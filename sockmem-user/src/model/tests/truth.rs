@@ -17,6 +17,7 @@ fn stalled_readers_hold_unread_data_while_idle() {
         ProcessFacts {
             comm: Some("reader".into()),
             cgroup: None,
+            ..ProcessFacts::default()
         },
     );
     let ids: Vec<u64> = (0..14)

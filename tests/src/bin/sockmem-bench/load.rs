@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 
 /// Bytes of one bulk write.
@@ -73,6 +74,33 @@ pub(crate) fn fleet(sockets: usize) -> Result<()> {
     println!("ready");
     stdout().flush()?;
     stdin().lock().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// Opens and closes `rate` connections a second for some seconds, and says when it begins.
+pub(crate) fn churn(rate: u32, seconds: u64) -> Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening")?;
+    let at = listener.local_addr()?;
+    println!("ready");
+    stdout().flush()?;
+    let began = Instant::now();
+    let mut made = 0u32;
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let mut client = TcpStream::connect(at).context("connecting")?;
+        let (mut server, _) = listener.accept().context("accepting")?;
+        client.write_all(&[7; 512]).context("writing")?;
+        server.read_exact(&mut [0; 512]).context("reading")?;
+        // Closed by a reset: a minute in TIME_WAIT would use up the ports.
+        let reset = libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&client, sockopt::Linger, &reset).context("SO_LINGER")?;
+        drop((client, server));
+        made += 1;
+        let due = began + Duration::from_secs(made.into()) / rate.max(1);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
     Ok(())
 }
 

@@ -5,17 +5,21 @@
 //!     sockmem-bench model                     records per second through the model, and from the ring
 //!     sockmem-bench loads                     instructions of every program, and those verified
 //!     sockmem-bench attach                    time to attach, with none and with 10,000 sockets
+//!     sockmem-bench memory SOCKETS            heap and time of a model and a picture of so many
 //!     sockmem-bench programs                  run statistics of every program, per line of stdin
 //!     sockmem-bench fleet SOCKETS             that many quiet sockets, until stdin ends
+//!     sockmem-bench churn RATE SECONDS        that many connections a second, opened and closed
 //!     sockmem-bench work                      the sends and reads that `hooks` asks for
 //!     sockmem-bench echo-server | echo-client PORT CONNECTIONS SECONDS
 //!     sockmem-bench sink-server | sink-client PORT SECONDS
 
 mod attached;
+mod heap;
 mod hooks;
 mod kernel;
 mod load;
 mod model;
+mod parts;
 mod work;
 
 use std::process::ExitCode;
@@ -44,6 +48,14 @@ fn run(args: &[String]) -> Result<()> {
         }
         "model" => println!("{}", model::measure()?),
         "loads" => println!("{}", attached::loads()?),
+        "memory" => println!(
+            "{}",
+            parts::measure(number(args, 1, "a number of sockets")?)?
+        ),
+        "churn" => load::churn(
+            number(args, 1, "connections a second")?,
+            number(args, 2, "seconds")?,
+        )?,
         "attach" => println!("{}", attached::times()?),
         "programs" => kernel::serve()?,
         "fleet" => load::fleet(number(args, 1, "a number of sockets")?)?,

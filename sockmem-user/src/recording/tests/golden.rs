@@ -1,0 +1,1 @@
+//! Recordings of every version of the format, kept for ever under `tests/golden`.
