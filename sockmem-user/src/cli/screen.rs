@@ -240,7 +240,7 @@ impl Owner {
                 stale = true;
             }
             if let Some(picture) = told.picture {
-                self.app.show(picture);
+                self.app.show(&picture);
                 stale = true;
             }
             if stale && drawn.elapsed() >= FRAME {

@@ -240,7 +240,7 @@ fn closed_and_missing_sockets_are_let_go() {
         scan(5 * S, vec![state(3, S, 10)]),
     ];
     feed(&told, |t_ns, input| {
-        events.take(t_ns, input, &mut kept).expect("kept")
+        events.take(t_ns, input, &mut kept).expect("kept");
     });
     assert_eq!(kept.gone, [1, 7, 2]);
     assert_eq!(kept.events.last().map(|e| e.kind), Some(Kind::Change));
@@ -394,7 +394,7 @@ fn events_to<R: super::Rows>(source: &Source, told: &[Told], rows: R) -> R {
     feed(told, |t_ns, input| {
         events
             .take(t_ns, input, &mut sink)
-            .expect("memory takes it")
+            .expect("memory takes it");
     });
     events.finish(&mut sink).expect("memory takes it");
     assert_eq!(sink.count, 5);
@@ -548,7 +548,7 @@ fn perfetto_trace() {
     feed(&told, |t_ns, input| {
         events
             .take(t_ns, input, &mut trace)
-            .expect("memory takes it")
+            .expect("memory takes it");
     });
     events.finish(&mut trace).expect("memory takes it");
     assert_eq!(trace.count(), 5);

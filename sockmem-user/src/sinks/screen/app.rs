@@ -133,7 +133,7 @@ impl App {
     }
 
     /// Takes the next picture. It is shown at once, unless the screen is paused.
-    pub fn show(&mut self, picture: Arc<Picture>) {
+    pub fn show(&mut self, picture: &Arc<Picture>) {
         let backwards = self
             .latest
             .as_ref()
@@ -141,9 +141,9 @@ impl App {
         if backwards {
             self.watched.clear();
         }
-        self.latest = Some(Arc::clone(&picture));
+        self.latest = Some(Arc::clone(picture));
         if !self.paused || self.shown.is_none() {
-            self.shown = Some(Arc::clone(&picture));
+            self.shown = Some(Arc::clone(picture));
             self.refresh();
         }
         let seen: HashSet<u64> = self.on_screen().collect();

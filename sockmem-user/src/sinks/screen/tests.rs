@@ -35,7 +35,7 @@ fn picture(view: View) -> Arc<Picture> {
 
 fn app_with(view: View, look: Look) -> App {
     let mut app = App::new(options(look));
-    app.show(picture(view));
+    app.show(&picture(view));
     app
 }
 
@@ -121,7 +121,7 @@ fn detailed(look: Look, height: u16) -> App {
     frame(&mut app, 120, height);
     press(&mut app, "\n");
     for seconds in 1..=30 {
-        app.show(picture(later(&view, seconds)));
+        app.show(&picture(later(&view, seconds)));
     }
     app
 }
@@ -129,7 +129,7 @@ fn detailed(look: Look, height: u16) -> App {
 fn paused(view: &View) -> App {
     let mut app = app(view.clone());
     press(&mut app, " ");
-    app.show(picture(later(view, 3)));
+    app.show(&picture(later(view, 3)));
     app
 }
 
@@ -232,7 +232,7 @@ fn the_selected_socket_stays_selected_when_the_order_changes() {
     assert!(marked(&mut app).contains("10.0.0.9:51323"));
     let mut less = view;
     less.sockets.retain(|s| s.id != 3);
-    app.show(picture(less));
+    app.show(&picture(less));
     assert!(marked(&mut app).contains("10.0.0.9:51322"));
 }
 
@@ -244,7 +244,7 @@ fn an_open_socket_that_goes_away_stays_open() {
     let mut gone = view;
     gone.duration_ns += S;
     gone.sockets.retain(|s| s.id != 4);
-    app.show(picture(gone));
+    app.show(&picture(gone));
     let seen = frame(&mut app, 120, 40);
     assert!(seen.contains("10.0.0.9:51324 (gone)"), "{seen}");
     assert!(!seen.lines().any(|l| l.starts_with('>')), "{seen}");
@@ -258,7 +258,7 @@ fn a_paused_screen_does_not_change_and_goes_on_with_the_newest() {
     let mut app = paused(&view);
     let first = frame(&mut app, 80, 24);
     assert!(first.contains("PAUSED 3s ago"), "{first}");
-    app.show(picture(later(&view, 9)));
+    app.show(&picture(later(&view, 9)));
     let second = frame(&mut app, 80, 24);
     assert_eq!(first.replace("3s ago", "9s ago"), second);
     press(&mut app, " ");
@@ -405,7 +405,7 @@ fn a_recording_is_seen() {
         bytes: 20_480,
     });
     inner.said = Some("else".to_owned());
-    app.show(view);
+    app.show(&view);
     let seen = frame(&mut app, 120, 24);
     assert!(
         seen.contains("RECORDING 20.0 KiB into a\\x1bb.smt · else"),
@@ -486,7 +486,7 @@ proptest! {
             match event {
                 Event::Key(key) => drop(app.key(key)),
                 Event::Mouse(mouse) => drop(app.mouse(mouse)),
-                Event::Show(view) => app.show(picture(*view)),
+                Event::Show(view) => app.show(&picture(*view)),
             }
             let terminal = terminal(&mut app, width, height);
             for cell in &terminal.backend().buffer().content {
