@@ -1,5 +1,5 @@
 //! Recordings of every version of the format, kept for ever under `tests/golden`: what they hold is
-//! known here. `sockmem-user/tests/golden.rs` reports them.
+//! known here.
 
 use std::path::PathBuf;
 
