@@ -15,6 +15,8 @@ pub(super) struct Flow {
     last_ns: u64,
     charged: u64,
     started: bool,
+    /// It came through a listener.
+    pub(super) accepted: bool,
     /// Bytes of payload in both directions.
     pub(super) payload: u64,
     /// More may have moved between two readings than the numbers can tell.
@@ -30,6 +32,7 @@ fn numbered(s: &SockState) -> bool {
 impl Flow {
     /// Takes a state as the kernel gave it; older ones than the last are ignored.
     pub(super) fn take(&mut self, s: &SockState) {
+        self.accepted |= s.listener_id != 0;
         if !numbered(s) || (self.started && s.last_ns < self.last_ns) {
             return;
         }
