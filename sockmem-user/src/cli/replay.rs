@@ -125,7 +125,11 @@ impl Moments {
     fn before(&mut self, t_ns: u64, input: &Input<'_>) -> Option<u64> {
         let belongs = matches!(
             input,
-            Input::Process { .. } | Input::Loss(_) | Input::Truesize(_)
+            Input::Process { .. }
+                | Input::Host(_)
+                | Input::Pressure(_)
+                | Input::Loss(_)
+                | Input::Truesize(_)
         );
         if self.round && !belongs {
             self.round = false;

@@ -9,8 +9,8 @@ use std::io;
 use std::rc::Rc;
 
 use sockmem_common::{
-    Change, Counters, Lifecycle, SEQ_VALID, STATE_CLOSED, STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK,
-    SockState, hook,
+    Change, Counters, LIMIT_RCVBUF, LIMIT_SNDBUF, Lifecycle, LimitSet, SEQ_VALID, STATE_CLOSED,
+    STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK, SockState, hook,
 };
 
 use crate::decode::Record;
@@ -18,6 +18,8 @@ use crate::model::{Input, Limit, LimitCause, Loss, OwnerKind, ProcessFacts, addr
 
 /// Events that wait at most: 128 bytes each.
 const MOST_WAITING: usize = 1 << 18;
+/// Calls of one socket that are remembered at once.
+const MOST_CALLS: usize = 32;
 /// The hook of a reading that a scan of the kernel's states brought.
 pub const SCAN: &str = "scan";
 
@@ -128,9 +130,20 @@ struct Socket {
     waiting_limits: [usize; 2],
     /// Limits after the last event handed on.
     limits: Option<[u32; 2]>,
+    /// Calls that set a limit in this interval.
+    calls: Vec<Call>,
     scanned: bool,
     missed: u8,
     closed: bool,
+}
+
+/// A call that set a limit.
+struct Call {
+    /// Place in [`LIMITS`].
+    limit: usize,
+    began_ns: u64,
+    ended_ns: u64,
+    to: u32,
 }
 
 const LOCKS: [u8; 2] = [STATE_RCVBUF_LOCK, STATE_SNDBUF_LOCK];
@@ -220,7 +233,8 @@ impl Events {
             }
             Input::Loss(loss) => sink.loss(t_ns, loss)?,
             // Changes of limits are told by the readings, in every tier alike.
-            Input::Record(Record::Limit(_) | Record::Pressure(_) | Record::Sysctl(_))
+            Input::Record(Record::Limit(l)) => self.limit_set(l),
+            Input::Record(Record::Pressure(_) | Record::Sysctl(_))
             | Input::Truesize(_)
             | Input::Host(_)
             | Input::Pressure(_) => {}
@@ -271,6 +285,29 @@ impl Events {
             hook::name(l.header.hook),
             &l.state,
         );
+    }
+
+    /// A call set a limit: it explains the change that a reading shows, which came before it.
+    fn limit_set(&mut self, l: &LimitSet) {
+        let Some(at) = [LIMIT_RCVBUF, LIMIT_SNDBUF]
+            .iter()
+            .position(|w| *w == l.what)
+        else {
+            return;
+        };
+        let Some(socket) = self.sockets.get_mut(&l.header.id) else {
+            return;
+        };
+        // Those of an interval; an application that sets more has its newest explained.
+        if socket.calls.len() == MOST_CALLS {
+            socket.calls.remove(0);
+        }
+        socket.calls.push(Call {
+            limit: at,
+            began_ns: l.began_ns,
+            ended_ns: l.header.t_ns,
+            to: l.to,
+        });
     }
 
     /// A scan's state: an event where its reading is newer than what records told.
@@ -425,7 +462,13 @@ impl Events {
             if *waiting == 0 && socket.locks.1 & LOCKS[at] != 0 {
                 socket.locks.0 |= LOCKS[at];
             }
-            let cause = if socket.locks.0 & LOCKS[at] != 0 {
+            // A reading that a scan brought may be later than the call's end.
+            let called = socket.calls.iter().any(|c| {
+                let seen = c.began_ns <= event.t_ns
+                    && (event.t_ns <= c.ended_ns || event.kind == Kind::Scan);
+                seen && c.limit == at && c.to == now[at]
+            });
+            let cause = if called || socket.locks.0 & LOCKS[at] != 0 {
                 LimitCause::Setsockopt
             } else if now[at] > old {
                 LimitCause::Autotune
@@ -447,6 +490,7 @@ impl Events {
     fn forget(&mut self, began_ns: u64, sink: &mut impl EventSink) -> io::Result<()> {
         let mut gone = Vec::new();
         self.sockets.retain(|id, s| {
+            s.calls.retain(|c| c.ended_ns >= began_ns);
             let missing = !std::mem::take(&mut s.scanned) && s.t_ns < began_ns && s.waiting == 0;
             s.missed = if missing { s.missed + 1 } else { 0 };
             let keep = s.missed < 2 && (!s.closed || s.waiting > 0);

@@ -4,8 +4,8 @@ use std::io;
 
 use proptest::prelude::*;
 use sockmem_common::{
-    Change, Counters, Header as RecordHeader, KIND_CHANGE, KIND_CLOSE, KIND_OPEN, Lifecycle,
-    OWNER_PROCESS, SEQ_VALID, STATE_RCVBUF_LOCK, Seqs, SockState, hook,
+    Change, Counters, Header as RecordHeader, KIND_CHANGE, KIND_CLOSE, KIND_OPEN, LIMIT_RCVBUF,
+    Lifecycle, LimitSet, OWNER_PROCESS, SEQ_VALID, STATE_RCVBUF_LOCK, Seqs, SockState, hook,
 };
 
 use super::columns::{EVENTS, SOCKETS, heads};
@@ -280,6 +280,48 @@ fn limits_changed_say_from_what_and_by_whom() {
             None,
         ]
     );
+}
+
+#[test]
+fn a_call_that_was_seen_explains_its_change_and_no_other() {
+    let with = |rcvbuf| Counters {
+        rcvbuf,
+        ..counters(0)
+    };
+    let call = |began_ns, ended_ns, to| {
+        Told::Record(Record::Limit(LimitSet {
+            header: RecordHeader {
+                t_ns: ended_ns,
+                id: 1,
+                ..RecordHeader::default()
+            },
+            began_ns,
+            to,
+            what: LIMIT_RCVBUF,
+            ..LimitSet::default()
+        }))
+    };
+    let told = [
+        life(KIND_OPEN, 1, S, 0),
+        changed(1, 2 * S, with(50_000)),
+        call(2 * S - 5, 2 * S + 5, 50_000),
+        changed(1, 3 * S, with(40_000)),
+        scan(4 * S, vec![]),
+        // Another to the same value, long after the call.
+        changed(1, 5 * S, with(50_000)),
+    ];
+    let causes: Vec<_> = kept(&told)
+        .events
+        .iter()
+        .map(|e| e.limits[0].map(|l| l.1))
+        .collect();
+    let wanted = [
+        None,
+        Some(LimitCause::Setsockopt),
+        Some(LimitCause::Clamp),
+        Some(LimitCause::Autotune),
+    ];
+    assert_eq!(causes, wanted);
 }
 
 proptest! {
