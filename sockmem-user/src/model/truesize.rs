@@ -59,7 +59,7 @@ impl TruesizeCounts {
                 out.push((if last == 0 { 1 } else { last * 2 }, 0));
             }
             match out.last_mut() {
-                Some((_, sum)) => *sum += count,
+                Some((_, sum)) => *sum = sum.saturating_add(*count),
                 None => out.push((floor, *count)),
             }
         }

@@ -215,7 +215,7 @@ impl Surveyor {
         let s = &socket.state();
         let flow = self.flows.remove(&s.id).unwrap_or_default();
         if socket.connection {
-            let c = self.connection(s, &flow);
+            let c = self.connection(s, key, &flow);
             count(&mut self.classes, &c);
             self.payload = self.payload.saturating_add(flow.payload);
             self.wrapped |= flow.wrapped;
@@ -233,10 +233,10 @@ impl Surveyor {
         }
     }
 
-    fn connection(&self, s: &SockState, flow: &Flow) -> Connection {
-        let server = s.listener_id != 0
-            || s.owner_kind == OWNER_LISTENER
-            || self.ports.contains(&s.local_port);
+    /// What a connection did; `key` is its owner's, which a socket's own state does not keep.
+    fn connection(&self, s: &SockState, key: &GroupKey, flow: &Flow) -> Connection {
+        let server =
+            flow.served || key.kind == OWNER_LISTENER || self.ports.contains(&s.local_port);
         let (role, port) = if server {
             (Role::Server, s.local_port)
         } else {
@@ -250,7 +250,7 @@ impl Surveyor {
         let segment = Segment::whole(s, true);
         Connection {
             class,
-            pid: s.owner_tgid,
+            pid: key.pid,
             local: ip(s.family, &s.local),
             peak: s.resident_peak,
             byte_ns: segment.resident_byte_ns as f64,
@@ -310,7 +310,8 @@ impl Model {
             };
             if socket.connection {
                 let flow = surveyor.flows.get(&state.id).copied().unwrap_or_default();
-                let c = surveyor.connection(&state, &flow);
+                let key = &self.groups[socket.group as usize].key;
+                let c = surveyor.connection(&state, key, &flow);
                 count(&mut classes, &c);
                 payload = payload.saturating_add(flow.payload);
                 wrapped |= flow.wrapped;
