@@ -6,7 +6,7 @@ use sockmem_common::{BLOCK, Entry, OWNER_PROCESS, SockState};
 use crate::{
     adopt, emit,
     maps::{FREE, SLOT_COUNT, SLOTS, SOCKS, STATES, Slot, USED, off, setting},
-    memory::{self, Memory, Reading},
+    memory::{self, Memory, Probed, Reading},
 };
 
 #[inline(always)]
@@ -113,6 +113,18 @@ pub fn observe<M: Memory>(sk: u64, hook: u8, context: Context) {
             }
         }
     }
+}
+
+/// `observe()` by number, outside of process context. For hooks that adopt, once per connection: a
+/// global function (exported, integers only), because their own stack frame and those
+/// of the adoption must fit into 512 bytes together.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn observe_number(sk: u64, hook: u64) -> u64 {
+    if let Some(entry) = traced::<Probed>(sk) {
+        update::<Probed>(sk, entry, hook as u8, Context::Any);
+    }
+    0
 }
 
 /// `observe()` for a socket already looked up.

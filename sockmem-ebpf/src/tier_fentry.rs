@@ -8,7 +8,9 @@ use crate::{
     adopt, arg,
     maps::off,
     memory::{Memory, Typed, is_tcp},
-    observe::{Context, destroy, observe, observe_backlog, observe_wmem_alloc, state},
+    observe::{
+        Context, destroy, observe, observe_backlog, observe_number, observe_wmem_alloc, state,
+    },
     program, truesize,
 };
 
@@ -123,14 +125,14 @@ program!("fentry/inet_csk_reqsk_queue_add", fe_reqsk_add, |ctx| {
     if let Some(st) = state::<Typed>(child) {
         adopt::give_cookie::<Typed>(child, st);
     }
-    observe::<Typed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
+    observe_number(Typed::number(child), hook::REQSK_QUEUE_ADD as u64);
 });
 // struct sock *inet_csk_complete_hashdance(struct sock *listener, struct sock *child, …)
 program!("fentry/inet_csk_complete_hashdance", fe_hashdance, |ctx| {
     let child = arg!(ctx, 1);
     if child != 0 {
         adopt::child::<Typed>(child, Some(arg!(ctx, 0)), hook::HASHDANCE);
-        observe::<Typed>(child, hook::HASHDANCE, Context::Any);
+        observe_number(Typed::number(child), hook::HASHDANCE as u64);
     }
 });
 

@@ -14,7 +14,9 @@ use crate::{
     emit::count,
     maps::{ENTERED, off, setting},
     memory::{Memory, Probed, is_tcp},
-    observe::{Context, destroy, observe, observe_backlog, observe_wmem_alloc, state},
+    observe::{
+        Context, destroy, observe, observe_backlog, observe_number, observe_wmem_alloc, state,
+    },
     program, truesize,
 };
 
@@ -171,14 +173,14 @@ program!("kprobe", kp_reqsk_add, |ctx| {
     if let Some(st) = state::<Probed>(child) {
         adopt::give_cookie::<Probed>(child, st);
     }
-    observe::<Probed>(child, hook::REQSK_QUEUE_ADD, Context::Any);
+    observe_number(child, hook::REQSK_QUEUE_ADD as u64);
 });
 
 program!("kprobe", kp_hashdance, |ctx| {
     let child = arg1(ctx);
     if child != 0 {
         adopt::child::<Probed>(child, Some(arg0(ctx)), hook::HASHDANCE);
-        observe::<Probed>(child, hook::HASHDANCE, Context::Any);
+        observe_number(child, hook::HASHDANCE as u64);
     }
 });
 

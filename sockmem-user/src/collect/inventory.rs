@@ -123,7 +123,6 @@ pub fn read(
             .unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
         (dumped, denied)
     });
-    dumped?;
     if hidden > 0 && everybody {
         found.namespaces.push(NamespaceFact {
             inode: 0,
@@ -135,7 +134,10 @@ pub fn read(
     }
     lister.append(&mut helper);
     let holders = Holders::new(lister, denied?);
+    // Before the dumps' own errors: where descriptors are not shown, namespaces are not either, and the former
+    // say better what is missing.
     refuse_blind(&procfs, selection, &holders)?;
+    dumped?;
     let processes = processes(&procfs, &holders, &found.sockets);
     let mounts = fs::read_to_string("/proc/self/mountinfo")
         .map(|text| cgroup::parse_mounts(&text))

@@ -229,13 +229,14 @@ fn memcg(selection: &Selection) -> Known<MemcgSock> {
     let text =
         fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
     let mounts = cgroup::parse_mounts(&String::from_utf8_lossy(&text));
-    let path = match selection.pids.first() {
-        Some(pid) => Procfs::default()
-            .cgroup_path(*pid)
-            .map_err(|e| e.to_string())?,
-        None => "/".to_owned(),
-    };
-    memcg::read(&mounts, &path)
+    match selection.pids.first() {
+        Some(pid) => {
+            let path = Procfs::default().cgroup_path(*pid);
+            memcg::of_process(&mounts, &path.map_err(|e| e.to_string())?)
+        }
+        // What all groups together are charged.
+        None => memcg::read(&mounts, "/"),
+    }
 }
 
 /// Limits: `tcp_mem` as this process sees it, the others as the target does.

@@ -20,6 +20,21 @@ pub fn parse_sock(text: &str) -> Option<u64> {
         .ok()
 }
 
+/// As `read`, of the control group that a process is in.
+///
+/// # Errors
+/// As `read`; and for the root group: its sockets are charged to none (`mem_cgroup_sk_alloc`,
+/// mm/memcontrol.c), so that what its file says is other groups'.
+pub fn of_process(mounts: &CgroupMounts, path: &str) -> Result<MemcgSock, String> {
+    if path.trim_matches('/').is_empty() {
+        return Err(
+            "the process is in the root control group, whose sockets are charged to no group"
+                .into(),
+        );
+    }
+    read(mounts, path)
+}
+
 /// Reads what the control group `path` (as `cgroup::process_path` gives it) holds in sockets.
 ///
 /// # Errors
@@ -134,6 +149,11 @@ mod tests {
         let read = read(&mounts, "/").unwrap();
         assert_eq!(read.bytes, 8192);
         assert!(read.source.ends_with("memory.stat sock"));
+        assert!(
+            of_process(&mounts, "/")
+                .unwrap_err()
+                .contains("root control group")
+        );
         let none = super::read(&CgroupMounts::default(), "/").unwrap_err();
         assert!(none.contains("no cgroup file system"));
     }

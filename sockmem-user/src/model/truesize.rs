@@ -15,6 +15,12 @@ pub struct TruesizeCounts {
 }
 
 impl TruesizeCounts {
+    /// Buckets that hold any, and how many; of a damaged recording, no more than can be added up.
+    fn counted(&self) -> impl Iterator<Item = (u32, u64)> {
+        let counts = self.buckets.iter().map(|n| (*n).min(1 << 48));
+        (0..BUCKETS).zip(counts).filter(|(_, n)| *n > 0)
+    }
+
     /// Percentiles; `None` where nothing was counted.
     pub(super) fn view(&self) -> Option<TruesizeView> {
         if self.sum.count == 0 {
@@ -23,13 +29,10 @@ impl TruesizeCounts {
         // Three digits keep the kernel's buckets apart; the highest is the last bucket's floor.
         let mut sizes = Histogram::<u64>::new_with_bounds(1, 1 << 24, 3).ok()?;
         let mut octaves = [0; OCTAVES];
-        // More than any kernel counts would overflow the histogram's own sums.
-        for (index, count) in (0..BUCKETS).zip(self.buckets.iter().map(|n| (*n).min(1 << 48))) {
-            if count > 0 {
-                let octave = bucket_floor(index).max(1).ilog2() as usize;
-                octaves[octave.min(OCTAVES - 1)] += count;
-                sizes.saturating_record_n(u64::from(bucket_floor(index)), count);
-            }
+        for (index, count) in self.counted() {
+            let octave = bucket_floor(index).max(1).ilog2() as usize;
+            octaves[octave.min(OCTAVES - 1)] += count;
+            sizes.saturating_record_n(u64::from(bucket_floor(index)), count);
         }
         let at = |q| sizes.value_at_quantile(q).min(self.sum.max);
         Some(TruesizeView {
@@ -48,8 +51,7 @@ impl TruesizeCounts {
     /// to the last.
     pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
         let mut out: Vec<(u64, u64)> = Vec::new();
-        let counted = (0u32..).zip(&self.buckets).filter(|(_, n)| **n > 0);
-        for (index, count) in counted {
+        for (index, count) in self.counted() {
             let size = u64::from(bucket_floor(index));
             let floor = if size == 0 { 0 } else { 1 << size.ilog2() };
             // Ranges in between that hold none show as such.
@@ -59,8 +61,8 @@ impl TruesizeCounts {
                 out.push((if last == 0 { 1 } else { last * 2 }, 0));
             }
             match out.last_mut() {
-                Some((_, sum)) => *sum = sum.saturating_add(*count),
-                None => out.push((floor, *count)),
+                Some((_, sum)) => *sum += count,
+                None => out.push((floor, count)),
             }
         }
         out

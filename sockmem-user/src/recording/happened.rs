@@ -2,7 +2,7 @@
 //! written sysctls, samples of the host.
 
 use bytes::BufMut;
-use sockmem_common::{Header, LimitSet, PRESSURE_KINDS, Pressure, PressureCounts, SysctlWrite};
+use sockmem_common::{Header, LimitSet, Pressure, PressureCounts, SysctlWrite};
 
 use super::varint::{Short, get_u64, put_u64};
 use crate::facts::{HostSample, KERNEL_COUNTERS, NetCounters, Setting, SettingValue};
@@ -161,7 +161,7 @@ pub(super) fn put_host(out: &mut impl BufMut, s: &HostSample) {
     }
     put_u64(out, s.counters.len() as u64);
     for c in &s.counters {
-        put_u64(out, c.netns.into());
+        put_all(out, [c.netns.into(), c.values.len() as u64]);
         for v in c.values {
             put_known(out, v);
         }
@@ -191,8 +191,12 @@ pub(super) fn get_host(b: &mut &[u8]) -> Result<HostSample, Short> {
     for _ in 0..get_count(b)? {
         let netns = get_u64(b)? as u32;
         let mut values = [None; KERNEL_COUNTERS.len()];
-        for v in &mut values {
-            *v = get_known(b)?;
+        for at in 0..get_count(b)? {
+            let value = get_known(b)?;
+            // Later versions may know more.
+            if let Some(v) = usize::try_from(at).ok().and_then(|at| values.get_mut(at)) {
+                *v = value;
+            }
         }
         s.counters.push(NetCounters { netns, values });
     }
@@ -202,14 +206,19 @@ pub(super) fn get_host(b: &mut &[u8]) -> Result<HostSample, Short> {
 }
 
 pub(super) fn put_counts(out: &mut impl BufMut, c: &PressureCounts) {
+    put_u64(out, c.seen.len() as u64);
     put_all(out, c.seen);
     put_u64(out, c.lost);
 }
 
 pub(super) fn get_counts(b: &mut &[u8]) -> Result<PressureCounts, Short> {
     let mut c = PressureCounts::default();
-    for n in c.seen.iter_mut().take(PRESSURE_KINDS) {
-        *n = get_u64(b)?;
+    for at in 0..get_count(b)? {
+        let count = get_u64(b)?;
+        // Later versions may know more.
+        if let Some(n) = usize::try_from(at).ok().and_then(|at| c.seen.get_mut(at)) {
+            *n = count;
+        }
     }
     c.lost = get_u64(b)?;
     Ok(c)

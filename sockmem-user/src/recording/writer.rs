@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use bytes::{BufMut, BytesMut};
+use sockmem_common::PressureCounts;
 
 use super::batch::Batch;
 use super::frame::{
@@ -13,7 +14,7 @@ use super::index::{End, Index};
 use super::put::{Putter, STATES_A_ROW};
 use super::{Header, VERSION};
 use crate::decode::Record;
-use crate::facts::Loss;
+use crate::facts::{HostSample, Loss};
 use crate::model::{Input, ProcessFacts, TruesizeCounts};
 
 /// The first bytes of every recording.
@@ -46,6 +47,8 @@ struct Facts {
     processes: BTreeMap<u32, (ProcessFacts, Option<u64>)>,
     loss: Option<Loss>,
     truesize: Option<TruesizeCounts>,
+    host: Option<HostSample>,
+    pressure: Option<PressureCounts>,
 }
 
 /// Takes inputs and writes them as frames, each in one call of `write`.
@@ -150,11 +153,9 @@ impl<W: Write> Writer<W> {
             }
             Input::Loss(loss) => self.facts.loss = Some(*loss),
             Input::Truesize(counts) => self.facts.truesize = Some(counts.clone()),
-            Input::Record(_)
-            | Input::States { .. }
-            | Input::ScanDone { .. }
-            | Input::Host(_)
-            | Input::Pressure(_) => {}
+            Input::Record(_) | Input::States { .. } | Input::ScanDone { .. } => {}
+            Input::Host(sample) => self.facts.host = Some(sample.clone()),
+            Input::Pressure(counts) => self.facts.pressure = Some(*counts),
         }
     }
 
@@ -230,6 +231,12 @@ impl<W: Write> Writer<W> {
         if let Some(counts) = &facts.truesize {
             self.key_input(&mut kind, t_ns, Input::Truesize(counts))?;
         }
+        if let Some(sample) = &facts.host {
+            self.key_input(&mut kind, t_ns, Input::Host(sample))?;
+        }
+        if let Some(counts) = &facts.pressure {
+            self.key_input(&mut kind, t_ns, Input::Pressure(counts))?;
+        }
         self.facts = facts;
         for states in states.chunks(STATES_A_ROW) {
             self.key_input(
@@ -260,6 +267,16 @@ impl<W: Write> Writer<W> {
             *kind = KIND_KEY_MORE;
         }
         Ok(())
+    }
+
+    /// Ends writing without closing the recording, as if it had been killed now. Gives the
+    /// destination back.
+    ///
+    /// # Errors
+    /// Of the destination.
+    pub fn into_inner(mut self) -> io::Result<W> {
+        self.flush()?;
+        Ok(self.out)
     }
 
     /// Ends the recording: it tells of everything up to `end_mono_ns`. Gives the destination back.

@@ -542,9 +542,10 @@ fn flood(cx: &Cx) -> Result<()> {
         "RES grew with the flood"
     );
     if !cx.host {
+        // Pages on the CPUs' own free lists are in the hole before, and are used up first.
         let hole = grew("memfree_hole")?;
         ensure!(
-            hole > payload * 3 / 4,
+            hole > payload / 3,
             "the hole in MemFree grew by {hole} for {payload}"
         );
         let mem = |v: &Value, name| trace::number(&v["meminfo"], name);
@@ -717,7 +718,8 @@ fn pages(cx: &Cx) -> Result<()> {
     let listener = net::listener(Family::V4, 0, 1, &net::plain)?;
     let a = net::dial(listener.local_addr()?, &net::plain)?;
     let (b, _) = listener.accept()?;
-    net::fill(&a, 4096, 100_000)?;
+    // In one piece: before 6.12 small ones take so much room each that the window closes.
+    net::fill(&a, 60_000, 60_000)?;
     while oracle::unacked(&a)? > 0 {
         cx.left()?;
         std::thread::sleep(std::time::Duration::from_millis(5));

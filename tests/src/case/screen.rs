@@ -215,7 +215,10 @@ fn used(cx: &Cx) -> Result<()> {
     terminal.until(cx, &["PAUSED"])?;
     terminal.press(&["Space", "?"])?;
     terminal.until(cx, &["HELP", "KEYS"])?;
-    terminal.press(&["Escape", "g"])?;
+    // Apart, or a terminal takes the two for one key with Alt.
+    terminal.press(&["Escape"])?;
+    terminal.until(cx, &["SOCKETS 1, by RESIDENT"])?;
+    terminal.press(&["g"])?;
     terminal.until(cx, &["OWNERS ", "answer"])?;
 
     terminal.press(&["r"])?;

@@ -154,37 +154,42 @@ fn parts(bench: &Bench) -> Result<Vec<Row>> {
             let figures = all.iter().filter_map(|v| v[name].as_f64());
             Sample::of(figures.map(|v| v / unit))
         };
-        let mut row = |what: &str, unit, sample| {
-            let row = Row::new(format!("{what}, {sockets} sockets"), unit, sample);
-            rows.push(row);
-        };
-        let per_socket = |name| of(name, 1.0);
-        let (quiet, active) = ("quiet_bytes_per_socket", "active_bytes_per_socket");
-        row(
-            "heap of the model per quiet socket",
-            "bytes",
-            per_socket(quiet),
-        );
-        row(
-            "heap of the model per socket in use",
-            "bytes",
-            per_socket(active),
-        );
-        row("a JSON line, quiet", "s", of("quiet_picture_s", 1.0));
-        row("a JSON line, in use", "s", of("active_picture_s", 1.0));
-        let most = of("active_picture_bytes", MIB);
-        row("heap of a JSON line, in use", "MiB", most);
-        let calls = of("allocations_per_change", 1.0);
-        row("allocations per change", "", calls);
-        if sockets == 10_000 {
-            let heap = "heap of the model after";
-            let (half, whole) = (of("churned_half_bytes", MIB), of("churned_bytes", MIB));
-            rows.push(Row::new(
-                format!("{heap} 20,000 connections, one after the other"),
+        let named = [
+            (
+                "heap of the model per quiet socket",
+                "bytes",
+                "quiet_bytes_per_socket",
+                1.0,
+            ),
+            (
+                "heap of the model per socket in use",
+                "bytes",
+                "active_bytes_per_socket",
+                1.0,
+            ),
+            ("a JSON line, quiet", "s", "quiet_picture_s", 1.0),
+            ("a JSON line, in use", "s", "active_picture_s", 1.0),
+            (
+                "heap of a JSON line, in use",
                 "MiB",
-                half,
-            ));
-            rows.push(Row::new(format!("{heap} 40,000 of them"), "MiB", whole));
+                "active_picture_bytes",
+                MIB,
+            ),
+            ("allocations per change", "", "allocations_per_change", 1.0),
+        ];
+        for (what, unit, name, scale) in named {
+            let what = format!("{what}, {sockets} sockets");
+            rows.push(Row::new(what, unit, of(name, scale)));
+        }
+        if sockets == 10_000 {
+            let named = [
+                ("20,000 connections, 100 at a time", "churned_half_bytes"),
+                ("40,000 of them", "churned_bytes"),
+            ];
+            for (what, name) in named {
+                let what = format!("heap of the model after {what}");
+                rows.push(Row::new(what, "MiB", of(name, MIB)));
+            }
         }
     }
     Ok(rows)

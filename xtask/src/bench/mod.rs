@@ -8,6 +8,7 @@ mod header;
 mod hooks;
 mod iperf;
 mod memory;
+mod recording;
 mod redis;
 mod snapshot;
 mod stats;
@@ -28,7 +29,7 @@ use table::Row;
 /// What to measure, and how often.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Options {
-    /// Only these: hooks, bpftrace, bulk, requests, ingest, memory, idle, loads, attach, snapshot
+    /// Only these: hooks, bpftrace, bulk, requests, ingest, recording, memory, idle, loads, attach, snapshot
     names: Vec<String>,
     /// Runs of each kind
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -91,6 +92,7 @@ const MEASUREMENTS: &[(&str, Measure)] = &[
     ("bulk", throughput::bulk),
     ("requests", throughput::requests),
     ("ingest", user::ingest),
+    ("recording", recording::measure),
     ("memory", memory::measure),
     ("idle", user::idle),
     ("loads", user::loads),

@@ -53,7 +53,7 @@ struct Run {
 }
 
 /// A port that is free now.
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())
 }
@@ -69,7 +69,7 @@ fn listens(line: &str, port: u16) -> bool {
 
 /// Waits until something listens there. Connecting to find out would be a client: iperf3 serves
 /// one at a time.
-fn wait_for(port: u16) -> Result<()> {
+pub(crate) fn wait_for(port: u16) -> Result<()> {
     for _ in 0..200 {
         let table = std::fs::read_to_string("/proc/net/tcp").context("/proc/net/tcp")?;
         if table.lines().any(|line| listens(line, port)) {

@@ -5,7 +5,7 @@
 //! is below 4 GiB: the numbers have 32 bits. SYN and FIN take a number each, so a connection may
 //! count up to two bytes more in a direction.
 
-use sockmem_common::{OWNER_LISTENER, SEQ_VALID, SockState};
+use sockmem_common::{SEQ_VALID, SockState};
 
 /// Where a connection's sequence numbers are, and how far they came.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,8 +15,8 @@ pub(super) struct Flow {
     last_ns: u64,
     charged: u64,
     started: bool,
-    /// It came from a listener.
-    pub(super) served: bool,
+    /// It came through a listener.
+    pub(super) accepted: bool,
     /// Bytes of payload in both directions.
     pub(super) payload: u64,
     /// More may have moved between two readings than the numbers can tell.
@@ -32,7 +32,7 @@ fn numbered(s: &SockState) -> bool {
 impl Flow {
     /// Takes a state as the kernel gave it; older ones than the last are ignored.
     pub(super) fn take(&mut self, s: &SockState) {
-        self.served |= s.listener_id != 0 || s.owner_kind == OWNER_LISTENER;
+        self.accepted |= s.listener_id != 0;
         if !numbered(s) || (self.started && s.last_ns < self.last_ns) {
             return;
         }

@@ -233,10 +233,10 @@ impl Surveyor {
         }
     }
 
-    /// What a connection did; `key` is its owner's, which a socket's own state does not keep.
+    /// Of a socket that belongs to `key`'s owner, as kept: without owner and listener.
     fn connection(&self, s: &SockState, key: &GroupKey, flow: &Flow) -> Connection {
         let server =
-            flow.served || key.kind == OWNER_LISTENER || self.ports.contains(&s.local_port);
+            flow.accepted || key.kind == OWNER_LISTENER || self.ports.contains(&s.local_port);
         let (role, port) = if server {
             (Role::Server, s.local_port)
         } else {
@@ -310,8 +310,7 @@ impl Model {
             };
             if socket.connection {
                 let flow = surveyor.flows.get(&state.id).copied().unwrap_or_default();
-                let key = &self.groups[socket.group as usize].key;
-                let c = surveyor.connection(&state, key, &flow);
+                let c = surveyor.connection(&state, &self.groups[socket.group as usize].key, &flow);
                 count(&mut classes, &c);
                 payload = payload.saturating_add(flow.payload);
                 wrapped |= flow.wrapped;

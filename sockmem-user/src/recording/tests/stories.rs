@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use sockmem_common::{
-    Change, Counters, Header, Integral, KIND_CHANGE, KIND_CLOSE, KIND_OPEN, Lifecycle, Process,
-    SEQ_VALID, STATE_CLOSED, Seqs, SockState, TruesizeSum,
+    Change, Counters, Header, Integral, KIND_CHANGE, KIND_CLOSE, KIND_OPEN, Lifecycle, LimitSet,
+    Pressure, PressureCounts, Process, SEQ_VALID, STATE_CLOSED, Seqs, SockState, SysctlWrite,
+    TruesizeSum,
 };
 
 use super::*;
+use crate::facts::{HostSample, NetCounters, Setting, SettingValue};
 
 /// A server with a few connections, each of which is asked and answers; one scan for each thousand
 /// changes. Sockets come and go; one of them is idle.
@@ -119,6 +121,17 @@ pub(in super::super) fn plausible(changes: u32) -> Story {
                 ..Loss::default()
             };
             story.push((now, Told::Loss(loss)));
+            let tcp_mem = SettingValue {
+                setting: Setting::TcpMem,
+                netns: 0,
+                values: vec![1, 2, 3 + u64::from(n)],
+            };
+            let sample = HostSample {
+                at_ns: now,
+                settings: vec![tcp_mem],
+                ..HostSample::default()
+            };
+            story.push((now, Told::Host(sample)));
         }
         if n % 1500 == 1499 {
             let mut gone = sockets.remove(0);
@@ -226,6 +239,77 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+/// What happened beside counters.
+fn happened() -> impl Strategy<Value = Told> {
+    let words = || prop::array::uniform8(any::<u32>());
+    let name = || any::<[u8; 16]>();
+    let host =
+        (number(), words(), prop::collection::vec(any::<u32>(), 0..4)).prop_map(|(n, w, v)| {
+            let values = v.iter().map(|v| u64::from(*v)).collect();
+            Told::Host(HostSample {
+                at_ns: n,
+                settings: vec![SettingValue {
+                    setting: Setting::TcpRmem,
+                    netns: w[0],
+                    values,
+                }],
+                counters: vec![NetCounters {
+                    netns: w[1],
+                    values: [Some(n >> 1), None, Some(7), None, Some(0), Some(9)],
+                }],
+                tcp_pages: v.first().map(|v| u64::from(*v)),
+                under_pressure: [None, Some(false), Some(true)][w[2] as usize % 3],
+            })
+        });
+    prop_oneof![
+        (head(), number(), words(), name()).prop_map(|(header, n, w, comm)| {
+            Told::Record(Record::Limit(LimitSet {
+                header,
+                began_ns: n,
+                asked: w[0] as i32,
+                from: w[1],
+                to: w[2],
+                tgid: w[3],
+                what: w[4] as u8,
+                flags: w[5] as u8,
+                level: w[6] as u16,
+                optname: w[7],
+                comm,
+            }))
+        }),
+        (head(), number(), words()).prop_map(|(header, n, w)| {
+            Told::Record(Record::Pressure(Pressure {
+                header,
+                count: n,
+                allocated: n / 2,
+                limits: [n, 1, 2],
+                rmem_alloc: w[0],
+                rcvbuf: w[1],
+                kind: w[2] as u8,
+                flags: w[3] as u8,
+                direction: w[4] as u8,
+                reserved: [0; 5],
+            }))
+        }),
+        (head(), name(), name(), any::<u32>()).prop_map(|(header, name, comm, netns)| {
+            Told::Record(Record::Sysctl(SysctlWrite {
+                header,
+                name,
+                comm,
+                netns,
+                reserved: 0,
+            }))
+        }),
+        host,
+        (number(), number()).prop_map(|(n, lost)| {
+            Told::Pressure(PressureCounts {
+                seen: [0, n, 1, 2, n / 3, 4, 5],
+                lost,
+            })
+        }),
+    ]
+}
+
 fn told() -> impl Strategy<Value = Told> {
     let life =
         || (head(), state()).prop_map(|(header, state)| Box::new(Lifecycle { header, state }));
@@ -239,6 +323,7 @@ fn told() -> impl Strategy<Value = Told> {
     };
     let text = || prop::option::of(prop_oneof![Just("a".to_owned()), ".*"]);
     prop_oneof![
+        3 => happened(),
         20 => change().prop_map(|c| Told::Record(Record::Change(c))),
         2 => life().prop_map(|l| Told::Record(Record::Open(l))),
         2 => life().prop_map(|l| Told::Record(Record::Close(l))),

@@ -3,16 +3,15 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-/// Bytes that are allocated now.
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-/// Most that were since `reset_peak`.
-static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Calls by this thread that gave out memory. By thread, so that tests beside each other
-    /// do not disturb each other.
+    // By thread, so that tests beside each other do not disturb each other. Cells of integers
+    // have no destructor: they are there as long as the thread is.
+    /// Bytes that this thread took and did not give back.
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    /// Most that it was since `reset_peak`.
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+    /// Calls that gave out memory.
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -20,10 +19,15 @@ thread_local! {
 struct Counting;
 
 fn grown(bytes: usize) {
-    // The cell has no destructor, and so is there as long as the thread.
-    CALLS.with(|calls| calls.set(calls.get() + 1));
-    let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
-    PEAK.fetch_max(live, Relaxed);
+    CALLS.set(CALLS.get() + 1);
+    let live = LIVE.get().wrapping_add(bytes);
+    LIVE.set(live);
+    PEAK.set(PEAK.get().max(live));
+}
+
+fn shrunk(bytes: usize) {
+    // What another thread took may be given back here.
+    LIVE.set(LIVE.get().saturating_sub(bytes));
 }
 
 // SAFETY: every call goes to the system's allocator with the arguments it came with.
@@ -39,13 +43,13 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        shrunk(layout.size());
         grown(size);
-        LIVE.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as above.
         unsafe { System.realloc(at, layout, size) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Relaxed);
+        shrunk(layout.size());
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }
     }
@@ -54,22 +58,22 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static HEAP: Counting = Counting;
 
-/// Bytes that are allocated now, as asked for.
+/// Bytes that this thread has, as asked for.
 pub(crate) fn live() -> usize {
-    LIVE.load(Relaxed)
+    LIVE.get()
 }
 
 /// How often this thread was given memory.
 pub(crate) fn calls() -> u64 {
-    CALLS.with(Cell::get)
+    CALLS.get()
 }
 
 /// Forgets the highest level so far.
 pub(crate) fn reset_peak() {
-    PEAK.store(live(), Relaxed);
+    PEAK.set(live());
 }
 
-/// Most that was allocated at once since then.
+/// Most that this thread had at once since then.
 pub(crate) fn peak() -> usize {
-    PEAK.load(Relaxed)
+    PEAK.get()
 }

@@ -3,6 +3,7 @@
 //!
 //!     sockmem-bench hooks [ROUNDS [SCRIPT]]   ns per run of the programs, case by case
 //!     sockmem-bench model                     records per second through the model, and from the ring
+//!     sockmem-bench recording write LOAD EVENTS FILE | read FILE | report FILE
 //!     sockmem-bench loads                     instructions of every program, and those verified
 //!     sockmem-bench attach                    time to attach, with none and with 10,000 sockets
 //!     sockmem-bench memory SOCKETS            heap and time of a model and a picture of so many
@@ -20,6 +21,7 @@ mod kernel;
 mod load;
 mod model;
 mod parts;
+mod recording;
 mod work;
 
 use std::process::ExitCode;
@@ -47,6 +49,18 @@ fn run(args: &[String]) -> Result<()> {
             );
         }
         "model" => println!("{}", model::measure()?),
+        "recording" => {
+            let word = |at: usize| args.get(at).map_or("", String::as_str);
+            let result = match word(1) {
+                "write" => recording::write(
+                    word(2),
+                    number(args, 3, "a number of events")?,
+                    word(4).as_ref(),
+                )?,
+                how => recording::read(word(2).as_ref(), how == "report")?,
+            };
+            println!("{result}");
+        }
         "loads" => println!("{}", attached::loads()?),
         "memory" => println!(
             "{}",

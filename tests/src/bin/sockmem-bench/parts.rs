@@ -89,14 +89,22 @@ pub(crate) fn steady(sockets: u64) -> f64 {
     for record in synthetic::opens(sockets, START) {
         model.apply(&record);
     }
-    // Buckets are some seconds wide after two minutes: a change for each of them, then steady
-    // traffic within one.
-    for second in 0..120 {
-        for record in synthetic::changes(sockets, START + second * S, sockets) {
+    // A change each second for more than two minutes: after that timelines have the buckets that
+    // they will ever have, and a new one replaces two old ones.
+    let rounds = 140;
+    let slow = (sockets * rounds) as usize;
+    let stream = synthetic::changes(sockets, START, sockets * (rounds + 20));
+    let mut records: Vec<Record> = Vec::new();
+    for (i, mut record) in stream.enumerate() {
+        if let Record::Change(change) = &mut record {
+            change.header.t_ns += S * rounds.min(i as u64 / sockets);
+        }
+        if i < slow {
             model.apply(&record);
+        } else {
+            records.push(record);
         }
     }
-    let records: Vec<Record> = synthetic::changes(sockets, START + 120 * S, sockets * 20).collect();
     let before = heap::calls();
     for record in &records {
         model.apply(record);
