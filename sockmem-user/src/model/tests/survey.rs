@@ -66,6 +66,7 @@ fn levels_connections_and_payload_are_those_of_the_kernel() {
     let server = got.connections.iter().find(|c| c.class.port == 443);
     let server = server.expect("the closed one");
     assert_eq!((server.peak, server.payload), (64 * u64::from(KIB), 42_000));
+    assert_eq!(server.pid, 7);
     assert_eq!(server.byte_ns, 64.0 * 1024.0 * 1e9);
     let area: f64 = got
         .total
@@ -86,6 +87,21 @@ fn levels_connections_and_payload_are_those_of_the_kernel() {
             .any(|c| c.class.port == 5432 && c.pid == 7)
     );
     assert!(k.sockets.contains_key(&b) && k.sockets.contains_key(&listener));
+}
+
+#[test]
+fn who_came_from_a_listener_is_a_server_also_after_the_listener_is_gone() {
+    let (mut k, mut m) = (Kernel::new(), surveyed());
+    let (_, opened) = k.open_with(|s| {
+        s.owner_tgid = 7;
+        s.listener_id = 99;
+    });
+    m.apply(&opened);
+    let classes = survey(&k, &m).classes;
+    assert_eq!(
+        classes.keys().map(|c| c.role).collect::<Vec<_>>(),
+        [Role::Server]
+    );
 }
 
 #[test]
