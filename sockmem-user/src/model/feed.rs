@@ -99,7 +99,13 @@ impl Model {
         let (idle_after, buckets) = (self.config.idle_after_ns, self.config.socket_buckets);
         match socket.change(c, idle_after, buckets, &mut self.drains) {
             Some(step) => self.step(group, &step),
-            None => self.oddities.late += 1,
+            None => {
+                self.oddities.late += 1;
+                // It may tell of a peak all the same, which the sums reached, too.
+                let peak = self.sockets[at].resident_peak();
+                self.groups[group].reached(peak);
+                self.total.reached(peak);
+            }
         }
     }
 
