@@ -13,33 +13,36 @@ use crate::trace::{self, Trace};
 /// With every change sent, and with most of them merged.
 pub(super) fn cases() -> Vec<Case> {
     let mut out = Vec::new();
-    for workload in ["slow-reader", "stalled-reader", "pingpong"] {
+    // Each up to a phase in which its sockets are at rest.
+    for (workload, phase) in [
+        ("slow-reader", "read"),
+        ("stalled-reader", "half-read"),
+        ("pingpong", "answered"),
+    ] {
         for (how, extra) in [("exact", "--exact"), ("coalesced", "--coalesce=5s")] {
             out.push(case(format!("export_{workload}_{how}"), ONCE, move |cx| {
-                last_rows(cx, workload, extra)
+                last_rows(cx, workload, phase, extra)
             }));
         }
     }
     out
 }
 
-/// Records a workload up to its last rest; the last row of each socket equals the kernel's counters.
-fn last_rows(cx: &Cx, workload: &str, extra: &str) -> Result<()> {
+/// Records a workload up to a rest; the last row of each socket equals the kernel's counters.
+fn last_rows(cx: &Cx, workload: &str, phase: &str, extra: &str) -> Result<()> {
     let file = std::env::temp_dir().join(format!("sockmem-e2e-{}.smt", std::process::id()));
     let name = file.to_str().context("a path of plain characters")?;
-    let outcome = recorded(cx, workload, extra, name);
+    let outcome = recorded(cx, workload, phase, extra, name);
     // It is not there where the trace did not begin.
     let _ = std::fs::remove_file(&file);
     outcome
 }
 
-fn recorded(cx: &Cx, workload: &str, extra: &str, file: &str) -> Result<()> {
+fn recorded(cx: &Cx, workload: &str, phase: &str, extra: &str, file: &str) -> Result<()> {
     let mut actor = Actor::start(cx, workload)?;
     let trace = Trace::start(cx, &[actor.pid()], &[extra, "--record", file])?;
-    while !(actor.at.end && actor.at.rest) {
-        ensure!(!actor.at.end, "{workload} does not end at rest");
-        actor.step(cx)?;
-    }
+    actor.step_to(cx, phase)?;
+    ensure!(actor.at.rest, "{workload} is not at rest in {phase:?}");
     let before = actor.report(cx)?;
     let report = trace.finish(cx)?.json;
     let after = actor.report(cx)?;
