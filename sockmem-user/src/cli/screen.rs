@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::getpid;
+use nix::sys::signal::{Signal, raise};
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm;
 use ratatui::crossterm::event::{
@@ -303,8 +302,10 @@ impl Owner {
     /// Gives the terminal back, stops the process, and takes the terminal when it goes on.
     fn suspend(&mut self) -> io::Result<()> {
         terminal::give_back()?;
-        // As SIGTSTP would, had it no handler. Comes back with SIGCONT.
-        kill(getpid(), Signal::SIGSTOP).map_err(io::Error::from)?;
+        // As SIGTSTP would, had it no handler. Sent to this thread, it stops before the next
+        // line; sent to the process, another thread might take it, and this one run on meanwhile.
+        // Comes back with SIGCONT.
+        raise(Signal::SIGSTOP).map_err(io::Error::from)?;
         terminal::take(self.mouse)?;
         self.renew()
     }

@@ -241,10 +241,6 @@ const UNSETTLED: &[(&str, &str)] = &[
         "export_",
         "everywhere: the workloads' last pause is not taken for a rest",
     ),
-    (
-        "screen_used",
-        "6.18: what the terminal says of itself while the tool is suspended",
-    ),
 ];
 
 /// Why a test is not to be run now.

@@ -232,10 +232,11 @@ fn used(cx: &Cx) -> Result<()> {
     terminal.press(&["C-z"])?;
     terminal.until(cx, &["Stopped", "ready>"])?;
     terminal.restored(cx, "suspended")?;
-    terminal.line("fg")?;
+    // The line that started it went on when it stopped.
+    terminal.line("clear; fg; echo CAME $?")?;
     terminal.until(cx, &["OWNERS ", "q quit"])?;
     terminal.press(&["q"])?;
-    terminal.until(cx, &["HOW SURE", "ENDED 0"])?;
+    terminal.until(cx, &["HOW SURE", "CAME 0"])?;
     terminal.restored(cx, "after q")
 }
 
